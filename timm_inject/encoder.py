@@ -1,0 +1,127 @@
+"""The text encoder: what may be passed as `encoder`, and how it is loaded."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import huggingface_hub
+
+from timm_inject.cache import content_key
+from timm_inject.errors import ArgumentTypeError, EncoderError
+from timm_inject.offline import INSTALL_HINT, hub_is_reachable, packaged_encoder_directory
+
+__all__ = ["DEFAULT_ENCODER", "LoadedEncoder", "TextEncoder", "resolve_encoder"]
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+_BATCH_SIZE = 64
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Anything that turns n texts into an array of shape (n, dim): numpy, torch, or nested lists of floats."""
+
+    def encode(self, sentences: list[str], /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEncoder:
+    """An encoder that is loaded when it is first used.
+
+    Attributes:
+        encoder_id: How the injection record names it.
+        cache_key: Identifies its weights for the cache of embeddings; None where they cannot be identified.
+        load: Makes the encoder. Called only when some text is not in the cache.
+    """
+
+    encoder_id: str
+    cache_key: str | None
+    load: Callable[[], TextEncoder]
+
+
+def resolve_encoder(encoder: str | Path | TextEncoder | None) -> LoadedEncoder:
+    """Find the encoder without loading it.
+
+    Args:
+        encoder: A sentence-transformers model id or folder, an object with `encode`, or None for the default.
+
+    Raises:
+        ArgumentTypeError: It is none of these.
+        EncoderError: A folder that does not exist, or a model id that is neither in the local cache nor reachable.
+    """
+    if encoder is None:
+        return _default_encoder()
+    if isinstance(encoder, str | Path):
+        return _folder_encoder(Path(encoder)) if _names_a_folder(encoder) else _hub_encoder(str(encoder))
+    if not callable(getattr(encoder, "encode", None)):
+        raise ArgumentTypeError(
+            f"`encoder` must be a sentence-transformers model id or folder, or an object with "
+            f"`encode(list[str]) -> array (n, dim)`, got {type(encoder).__name__}."
+        )
+    return LoadedEncoder(f"{type(encoder).__module__}.{type(encoder).__qualname__}", None, lambda: encoder)
+
+
+def _default_encoder() -> LoadedEncoder:
+    packaged = packaged_encoder_directory()
+    if _cached_revision(DEFAULT_ENCODER) is None and packaged is not None and not hub_is_reachable():
+        # The packaged copy is the same file as on the Hub, so the record names the model, not the way it came.
+        return LoadedEncoder(DEFAULT_ENCODER, _folder_key(packaged), lambda: _load(str(packaged)))
+    return _hub_encoder(DEFAULT_ENCODER)
+
+
+def _names_a_folder(encoder: str | Path) -> bool:
+    return isinstance(encoder, Path) or Path(encoder).is_dir() or encoder.startswith((".", "/", "~"))
+
+
+def _folder_encoder(folder: Path) -> LoadedEncoder:
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise EncoderError(f"The encoder folder '{folder}' does not exist. Pass a sentence-transformers folder or model id.")
+    return LoadedEncoder(str(folder), _folder_key(folder), lambda: _load(str(folder)))
+
+
+def _hub_encoder(model_id: str) -> LoadedEncoder:
+    revision = _cached_revision(model_id)
+    if revision is None and not hub_is_reachable():
+        raise EncoderError(
+            f"The encoder {model_id!r} is not in the local Hugging Face cache and the Hub can't be reached. Go online, pass a "
+            f"folder that holds a sentence-transformers model, or {INSTALL_HINT}, which carries {DEFAULT_ENCODER!r}."
+        )
+    key = content_key(model_id, revision) if revision else None
+    return LoadedEncoder(model_id, key, lambda: _load(model_id, local_files_only=not hub_is_reachable()))
+
+
+def _cached_revision(model_id: str) -> str | None:
+    """The commit of the model in the local Hugging Face cache, or None."""
+    try:
+        path = huggingface_hub.try_to_load_from_cache(model_id, "config.json")
+    except huggingface_hub.errors.HFValidationError:
+        return None
+    return Path(path).parent.name if isinstance(path, str) else None
+
+
+def _folder_key(folder: Path) -> str:
+    files: Sequence[Path] = sorted(path for path in folder.rglob("*") if path.is_file())
+    states = (f"{path.relative_to(folder)}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files)
+    return content_key(*states)
+
+
+def _load(location: str, *, local_files_only: bool = False) -> TextEncoder:
+    # Imported here: it costs seconds, and a cached run does not need it.
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        model = SentenceTransformer(location, local_files_only=local_files_only)
+    except Exception as error:
+        raise EncoderError(
+            f"sentence-transformers could not load the encoder {location!r}: {type(error).__name__}: {error}"
+        ) from error
+    return _SentenceTransformerEncoder(model)
+
+
+class _SentenceTransformerEncoder:
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def encode(self, sentences: list[str], /) -> Any:
+        return self._model.encode(sentences, batch_size=_BATCH_SIZE, show_progress_bar=False)

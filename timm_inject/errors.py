@@ -1,0 +1,85 @@
+"""Every error that timm_inject raises on purpose.
+
+Each class also inherits the built-in exception that a Python user would expect, so `except ValueError` keeps working,
+and all share `TimmInjectError`, so one `except` is enough for a program that wraps the library.
+"""
+
+from collections.abc import Iterable
+
+__all__ = [
+    "ArgumentTypeError",
+    "ArgumentValueError",
+    "ClassNameError",
+    "DescriptionError",
+    "EncoderError",
+    "HeadWeightsError",
+    "ImageError",
+    "InjectionWarning",
+    "MapperError",
+    "SaveError",
+    "TimmInjectError",
+    "UnknownSeenClassesError",
+    "UnsupportedHeadError",
+]
+
+_MAX_LISTED = 5
+
+
+class TimmInjectError(Exception):
+    """Base class. The message says what came, what was expected and how to fix it."""
+
+
+class ArgumentTypeError(TimmInjectError, TypeError):
+    """An argument has the wrong type."""
+
+
+class ArgumentValueError(TimmInjectError, ValueError):
+    """An argument has the right type but a value that the library does not take."""
+
+
+class ClassNameError(TimmInjectError, ValueError):
+    """A class name is empty, given twice, or already one of the model's classes."""
+
+
+class UnknownSeenClassesError(TimmInjectError, ValueError):
+    """The names of the classes that the model already knows are missing, or do not fit the head."""
+
+
+class DescriptionError(TimmInjectError, ValueError):
+    """A description is unusable."""
+
+
+class EncoderError(TimmInjectError, RuntimeError):
+    """The text encoder could not be loaded, or returned something that is not one finite vector a text."""
+
+
+class UnsupportedHeadError(TimmInjectError, ValueError):
+    """The model has no classifier that can be widened."""
+
+
+class HeadWeightsError(TimmInjectError, ValueError):
+    """The classifier's weights are not those of a trained classifier."""
+
+
+class MapperError(TimmInjectError, ValueError):
+    """A mapper is unknown, or does not fit the model or the descriptors."""
+
+
+class SaveError(TimmInjectError, OSError):
+    """A folder could not be written."""
+
+
+class ImageError(TimmInjectError, ValueError):
+    """An image, or a folder of images, could not be read."""
+
+
+class InjectionWarning(UserWarning):
+    """Something was chosen for the user, or is unlikely to work as the user hopes."""
+
+
+def list_some(items: Iterable[object]) -> str:
+    """Write at most five items, comma separated, then how many more there are."""
+    shown = [str(item) for item in items]
+    more = len(shown) - _MAX_LISTED
+    text = ", ".join(shown[:_MAX_LISTED])
+    return f"{text} and {more} more" if more > 0 else text

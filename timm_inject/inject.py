@@ -1,0 +1,213 @@
+"""The one-line call: read it aloud, it is the method."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from timm_inject.calibration import CALIBRATIONS, calibrate_rows
+from timm_inject.class_names import (
+    ClassName,
+    label_names_for_config,
+    resolve_seen_class_names,
+    resolve_unseen_class_names,
+)
+from timm_inject.class_texts import ClassText, resolve_class_texts
+from timm_inject.descriptors import encode_descriptors
+from timm_inject.encoder import LoadedEncoder, TextEncoder, resolve_encoder
+from timm_inject.errors import ArgumentTypeError, ArgumentValueError, list_some
+from timm_inject.fitting import FittedMapper, fit_and_crossfit
+from timm_inject.head import Head, find_head, read_rows, unwrap_model, widen_head
+from timm_inject.mappers import Mapper, ProgressCallback, create_mapper
+from timm_inject.record import InjectedClass, InjectionRecord, find_record
+from timm_inject.version import __version__
+
+__all__ = ["CALIBRATIONS", "inject"]
+
+Descriptions = Mapping[str, str | Sequence[str]] | Literal["auto"] | None
+
+
+def inject(
+    model: nn.Module,
+    unseen_class_names: Iterable[str] | Mapping[str, str | None],
+    *,
+    seen_class_names: Sequence[str] | str | None = None,
+    descriptions: Descriptions = "auto",
+    encoder: str | Path | TextEncoder | None = None,
+    mapper: str = "icis",
+    calibration: Literal["harmonic", "keep-seen"] | None = "harmonic",
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> nn.Module:
+    """Give a trained timm classifier new classes from their names, without an image.
+
+    The model is patched in place, all or nothing: every check and all training come before the first write. Its seen rows
+    keep their bits; the new ones are appended in the given order. An optimizer made before must be made again, as the
+    head's parameters are new objects.
+
+    Args:
+        model: A timm classifier with trained weights; wrappers (`torch.compile`, DataParallel) are looked through.
+        unseen_class_names: Names, or a mapping name -> description (None to have it looked up).
+        seen_class_names: Names in logit order, or a label set that timm ships, such as "imagenet-1k". None takes them from
+            the model's own config.
+        descriptions: "auto" looks up short definitions in what timm ships; a mapping gives descriptions of your own, by
+            name, for new or seen classes; None uses names alone.
+        encoder: A sentence-transformers model id or folder, or an object with `encode(list[str]) -> array (n, dim)`. None
+            takes `sentence-transformers/all-MiniLM-L6-v2`.
+        mapper: A name from the registry, `timm_inject.mapper_names()`.
+        calibration: How new rows compete with the seen ones, chosen without images: "harmonic" balances seen and unseen
+            accuracy, "keep-seen" lets about 1% of the seen predictions move, None keeps the raw prediction.
+        seed: Everything random follows from it; the global random state is neither read nor changed.
+        progress: Called as `progress(step, done, total)` while something slow runs.
+
+    Returns:
+        The widened head, the object that `model.get_classifier()` returns.
+
+    Raises:
+        TimmInjectError: One of its subclasses, with what came, what was expected and how to fix it; the model is then
+            exactly as it was.
+
+    Example:
+        >>> model = timm.create_model("resnet50.a1_in1k", pretrained=True)
+        >>> head = timm_inject.inject(model, ["okapi", "electric scooter"])
+        >>> head.out_features
+        1002
+    """
+    _check_settings(mapper, calibration, seed)
+    head = find_head(model)
+    rows = read_rows(head)
+    classes = _resolve_classes(model, head, unseen_class_names, seen_class_names, descriptions)
+    loaded = resolve_encoder(encoder)
+    predicted, confidences = _predict(classes, rows[: classes.num_seen], loaded, mapper, calibration, seed, progress)
+    record = _make_record(classes, loaded, mapper, calibration, seed, confidences)
+    return widen_head(model, head, predicted, config=_label_config(classes), record=record.to_dict())
+
+
+@dataclass(frozen=True, slots=True)
+class _Classes:
+    """Every class of the patched model, in logit order.
+
+    Attributes:
+        names: Seen, earlier injected and new classes.
+        num_seen: How many the model was trained on.
+        seen_texts: Of these.
+        unseen_texts: Of the new classes.
+        earlier: What was injected before; such rows are predictions themselves, so nothing is learned from them.
+    """
+
+    names: list[ClassName]
+    num_seen: int
+    seen_texts: list[ClassText]
+    unseen_texts: list[ClassText]
+    earlier: tuple[InjectedClass, ...]
+
+
+def _check_settings(mapper: object, calibration: object, seed: object) -> None:
+    if not isinstance(mapper, str):
+        raise ArgumentTypeError(f"`mapper` must be a name from the registry, got {type(mapper).__name__}.")
+    create_mapper(mapper)
+    if calibration not in CALIBRATIONS:
+        known = ", ".join(repr(name) for name in CALIBRATIONS)
+        raise ArgumentValueError(f"`calibration` must be one of {known}, got {calibration!r}.")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ArgumentTypeError(f"`seed` must be an int, got {type(seed).__name__}.")
+
+
+def _resolve_classes(
+    model: nn.Module,
+    head: Head,
+    unseen_class_names: Iterable[str] | Mapping[str, str | None],
+    seen_class_names: Sequence[str] | str | None,
+    descriptions: Descriptions,
+) -> _Classes:
+    record = find_record(unwrap_model(model))
+    num_seen = record.num_seen if record else head.num_classes
+    earlier = record.classes if record else ()
+    if seen_class_names is None:
+        known = resolve_seen_class_names(unwrap_model(model), head.num_classes)
+    else:
+        known = resolve_seen_class_names(unwrap_model(model), num_seen, seen_class_names)
+        known += [ClassName(entry.name) for entry in earlier]
+    unseen = resolve_unseen_class_names(unseen_class_names, known)
+    seen_texts, unseen_texts = resolve_class_texts(known[:num_seen], unseen, descriptions)
+    return _Classes([*known, *unseen], num_seen, seen_texts, unseen_texts, earlier)
+
+
+def _predict(
+    classes: _Classes,
+    rows: Tensor,
+    encoder: LoadedEncoder,
+    mapper: str,
+    calibration: Literal["harmonic", "keep-seen"] | None,
+    seed: int,
+    progress: ProgressCallback | None,
+) -> tuple[Tensor, Tensor]:
+    """Rows (num_unseen, row_dim) and confidences (num_unseen,) for the new classes, in the given order.
+
+    Names with a description and names alone are predicted apart, each by a mapper that learned from seen classes with the
+    same kind of text: a mapper that learned from definitions misreads a bare name.
+    """
+    predicted = torch.empty(len(classes.unseen_texts), rows.shape[1])
+    confidences = torch.empty(len(classes.unseen_texts))
+    for described in (True, False):
+        chosen = torch.tensor([bool(text.descriptions) is described for text in classes.unseen_texts])
+        if not chosen.any():
+            continue
+        seen = classes.seen_texts if described else [_name_alone(text) for text in classes.seen_texts]
+        unseen = [text for text in classes.unseen_texts if bool(text.descriptions) is described]
+        seen_descriptors = encode_descriptors(seen, encoder, progress)
+        unseen_descriptors = encode_descriptors(unseen, encoder, progress)
+        fitted = fit_and_crossfit(
+            mapper, seen_descriptors, rows, seed=seed, unseen_descriptors=unseen_descriptors, progress=progress
+        )
+        predicted[chosen], confidences[chosen] = calibrate_rows(fitted, unseen_descriptors, calibration, seed=seed)
+    return predicted, confidences
+
+
+def _name_alone(text: ClassText) -> ClassText:
+    return dataclasses.replace(text, descriptions=())
+
+
+def _label_config(classes: _Classes) -> dict[str, Any]:
+    """The labels for timm's config; timm and transformers show the descriptions."""
+    labels = label_names_for_config(classes.names)
+    shown = {
+        label: ", ".join((entry.name, *entry.synonyms)) for label, entry in zip(labels, classes.names, strict=True)
+    }
+    return {"label_names": labels, "label_descriptions": shown}
+
+
+def _make_record(
+    classes: _Classes,
+    encoder: LoadedEncoder,
+    mapper: str,
+    calibration: Literal["harmonic", "keep-seen"] | None,
+    seed: int,
+    confidences: Tensor,
+) -> InjectionRecord:
+    first = classes.num_seen + len(classes.earlier)
+    new = [
+        InjectedClass(
+            name=text.name,
+            index=first + position,
+            descriptions=text.descriptions,
+            description_source=text.source,
+            synset=text.synset.wnid if text.synset else None,
+            encoder=encoder.encoder_id,
+            mapper=mapper,
+            calibration=calibration,
+            seed=seed,
+            confidence=confidences[position].item(),
+        )
+        for position, text in enumerate(classes.unseen_texts)
+    ]
+    packages = ("timm", "torch", "sentence-transformers")
+    versions = {"timm_inject": __version__} | {package: importlib.metadata.version(package) for package in packages}
+    return InjectionRecord(classes.num_seen, (*classes.earlier, *new), versions, {})

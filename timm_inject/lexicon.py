@@ -1,0 +1,227 @@
+"""What timm knows about words: ImageNet's synsets, with their names and short definitions.
+
+A synset is one meaning. Its lemmas are the words for it ("tabby, tabby cat"), and a word may stand for several
+meanings: "crane" is a bird and a machine. A word may carry a hint that picks one: "crane (bird)" or "crane, bird".
+"""
+
+import functools
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from timm.data.imagenet_info import ImageNetInfo
+
+__all__ = ["Lexicon", "Synset", "is_wnid", "label_set_wnids", "load_lexicon", "match_key"]
+
+# timm has no list of all synsets, but together these three label sets hold every one that it has words for.
+_LABEL_SETS_WITH_ALL_SYNSETS = ("imagenet-22k", "imagenet-21k-goog", "imagenet-22k-ms")
+
+_WNID = re.compile(r"n\d{8}")
+_SEPARATORS = re.compile(r"[\s_\-\u2010-\u2015\u2212/\\,.;:()\[\]{}\"\u201c\u201d]+")
+_APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "`": "'", "\u00b4": "'"})
+_POSSESSIVE = re.compile(r"(?<=\w)'s?(?!\w)")
+# Accents are dropped from Latin letters alone: in other scripts such a mark makes another letter.
+_LATIN_ACCENTS = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
+_HINT = re.compile(r"(?P<word>[^(,]+?)\s*(?:\((?P<in_brackets>[^()]+)\)|,(?P<after_comma>.+))\s*")
+
+_IRREGULAR_SINGULARS = {
+    "cacti": "cactus", "children": "child", "dice": "die", "feet": "foot", "fungi": "fungus", "geese": "goose",
+    "lice": "louse", "mice": "mouse", "oxen": "ox", "people": "person", "teeth": "tooth",
+}  # fmt: skip
+
+# WordNet numbers its nouns field by field, so the number of a synset tells a hint such as "(animal)" what it is about
+# where the definition itself does not use the word.
+_FIELDS = (
+    (range(1_300_000, 2_665_985), "animal beast creature wildlife"),
+    (range(2_665_985, 4_700_000), "artifact building clothing device machine object thing tool vehicle"),
+    (range(7_550_000, 7_970_000), "dish drink food meal"),
+    (range(9_600_000, 10_900_000), "human person profession"),
+    (range(11_530_000, 13_252_000), "flower fungus plant tree"),
+)
+_HIT_IN_TEXT = 2
+_HIT_IN_FIELD = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Synset:
+    """One meaning.
+
+    Attributes:
+        wnid: Its WordNet id, such as "n02123045".
+        lemmas: The words for it, the usual one first.
+        definition: What it is, in a few words.
+    """
+
+    wnid: str
+    lemmas: tuple[str, ...]
+    definition: str
+
+
+class Lexicon:
+    """Finds the meanings of a word.
+
+    Args:
+        synsets: All meanings; their order decides between equally good matches.
+    """
+
+    def __init__(self, synsets: Iterable[Synset]) -> None:
+        self._synsets = tuple(synsets)
+        self._position = {synset.wnid: position for position, synset in enumerate(self._synsets)}
+        # key of a lemma -> (0 where it is the synset's first lemma else 1, position of the synset)
+        self._by_lemma: dict[str, list[tuple[int, int]]] = {}
+        for position, synset in enumerate(self._synsets):
+            for rank, lemma in enumerate(synset.lemmas):
+                self._by_lemma.setdefault(match_key(lemma), []).append((min(rank, 1), position))
+        # singular of a plural lemma -> lemma; lemma without its spaces -> lemma
+        self._by_singular = _invert((form, key) for key in self._by_lemma for form in _singulars(key))
+        self._by_joined = _invert((key.replace(" ", ""), key) for key in self._by_lemma)
+
+    def __len__(self) -> int:
+        return len(self._synsets)
+
+    def by_wnid(self, wnid: str) -> Synset | None:
+        """Return the synset with this id, or None."""
+        position = self._position.get(wnid)
+        return None if position is None else self._synsets[position]
+
+    def find(self, name: str) -> tuple[Synset, ...]:
+        """Return the meanings of a name, likeliest first; () where it has none.
+
+        A synset whose first lemma is the name comes before one that has it as a further lemma, and that before one
+        that needs a plural undone. Only where none of these fits are spaces ignored ("sea shore" for "seashore").
+        Ties keep the order of the lexicon.
+
+        A hint in brackets or after a comma puts the meanings that it fits first; a hint that fits none gives (),
+        as a wrong definition is worse than no definition. A WordNet id finds its synset.
+        """
+        if is_wnid(name):
+            synset = self.by_wnid(name.strip())
+            return () if synset is None else (synset,)
+        found = self._find_word(name)
+        hint = _HINT.fullmatch(name.strip())
+        if found or hint is None:
+            return found
+        hint_words = match_key(hint["in_brackets"] or hint["after_comma"]).split()
+        support = {synset: _support(synset, hint_words) for synset in self._find_word(hint["word"])}
+        return tuple(sorted(support, key=lambda synset: -support[synset])) if any(support.values()) else ()
+
+    def word_key(self, name: str) -> str:
+        """Return one key for all spellings of a word: its `match_key`, with a plural or a lost space undone.
+
+        They are undone only where the name as it stands is no word of the lexicon and exactly one word of it is
+        meant, so that "tabbies" and "tabby" are the same, but "sunglasses" and "sunglass" are not.
+        """
+        key = match_key(name)
+        if key in self._by_lemma:
+            return key
+        words = dict.fromkeys(self._number_variants(key) or self._spacing_variants(key))
+        return next(iter(words)) if len(words) == 1 else key
+
+    def _find_word(self, name: str) -> tuple[Synset, ...]:
+        key = match_key(name)
+        found = self._synsets_of([key, *self._number_variants(key)])
+        return found or self._synsets_of(self._spacing_variants(key))
+
+    def _number_variants(self, key: str) -> list[str]:
+        singulars = [form for form in _singulars(key) if form in self._by_lemma]
+        return singulars + self._by_singular.get(key, [])
+
+    def _spacing_variants(self, key: str) -> list[str]:
+        words: list[str] = []
+        for form in (key, *_singulars(key)):
+            joined = form.replace(" ", "")
+            words += [joined] if joined in self._by_lemma else self._by_joined.get(joined, [])
+        return words
+
+    def _synsets_of(self, keys: Iterable[str]) -> tuple[Synset, ...]:
+        positions = [position for key in keys for _, position in sorted(self._by_lemma.get(key, ()))]
+        return tuple(self._synsets[position] for position in dict.fromkeys(positions))
+
+
+@functools.cache
+def load_lexicon() -> Lexicon:
+    """Read the synsets that timm ships, once in a process.
+
+    timm's public `ImageNetInfo` gives all of it, so neither its data files nor its private attributes are touched.
+    """
+    wnids = {wnid for label_set in _LABEL_SETS_WITH_ALL_SYNSETS for wnid in label_set_wnids(label_set)}
+    info = ImageNetInfo()  # Each label set's object describes every synset.
+    return Lexicon(_read_synset(info, wnid) for wnid in sorted(wnids))
+
+
+@functools.cache
+def label_set_wnids(label_set: str) -> tuple[str, ...]:
+    """Return the WordNet ids of a label set that timm ships, in the order of its outputs."""
+    return tuple(ImageNetInfo(label_set).label_descriptions(as_dict=True))
+
+
+def _read_synset(info: ImageNetInfo, wnid: str) -> Synset:
+    lemmas = info.label_name_to_description(wnid)
+    detailed = info.label_name_to_description(wnid, detailed=True)
+    return Synset(wnid, tuple(lemmas.split(", ")), detailed.removeprefix(f"{lemmas}: "))
+
+
+def is_wnid(name: str) -> bool:
+    """Tell whether a name has the form of a WordNet noun id, such as "n02123045"."""
+    return _WNID.fullmatch(name.strip()) is not None
+
+
+def match_key(name: str) -> str:
+    """Return the normal form in which names are compared.
+
+    Case, accents on Latin letters, underscores, hyphens, brackets, commas, repeated spaces and possessive "'s" do not
+    count: "Brewer_Blackbird" and "Brewer's blackbird" have the same key, "crane" and "crane (machine)" have not.
+    """
+    text = name.casefold().translate(_APOSTROPHES)
+    if not text.isascii():
+        text = _LATIN_ACCENTS.sub("", unicodedata.normalize("NFKD", text).casefold())
+        text = unicodedata.normalize("NFC", text)
+    text = _SEPARATORS.sub(" ", text)
+    return " ".join(_POSSESSIVE.sub("", text).replace("'", "").split())
+
+
+def _singulars(key: str) -> Iterator[str]:
+    """Yield what a key may be the plural of; most are no words, so look each up."""
+    start, space, word = key.rpartition(" ")
+    for singular in _singulars_of_word(word):
+        yield f"{start}{space}{singular}"
+
+
+def _singulars_of_word(word: str) -> Iterator[str]:
+    if word in _IRREGULAR_SINGULARS:
+        yield _IRREGULAR_SINGULARS[word]
+    if word.endswith("men"):
+        yield f"{word[:-3]}man"
+    if len(word) < 4 or not word.endswith("s") or word.endswith("ss"):
+        return
+    if word.endswith("ies"):
+        yield f"{word[:-3]}y"
+    if word.endswith("ves"):
+        yield f"{word[:-3]}f"
+        yield f"{word[:-3]}fe"
+    yield word[:-1]
+    if word.endswith("es"):
+        yield word[:-2]
+        yield f"{word[:-2]}is"
+
+
+def _support(synset: Synset, hint_words: list[str]) -> int:
+    """Say how well a hint fits a meaning; 0 for not at all."""
+    text = set(match_key(" ".join([synset.definition, *synset.lemmas])).split())
+    text.update([form for word in text for form in _singulars_of_word(word)])
+    number = int(synset.wnid[1:])
+    field = {word for numbers, words in _FIELDS if number in numbers for word in words.split()}
+    support = 0
+    for word in hint_words:
+        forms = {word, *_singulars_of_word(word)}
+        support += _HIT_IN_TEXT if forms & text else _HIT_IN_FIELD if forms & field else 0
+    return support
+
+
+def _invert(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    inverted: dict[str, list[str]] = {}
+    for form, key in pairs:
+        if form != key:
+            inverted.setdefault(form, []).append(key)
+    return inverted

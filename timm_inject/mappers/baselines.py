@@ -1,0 +1,184 @@
+"""Row predictors from the literature, to compare with. Each is a few lines over `Mapper`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from timm_inject.mappers.base import Mapper, ProgressCallback, normalize
+
+__all__ = [
+    "ConseMapper",
+    "CostaMapper",
+    "MeanRowMapper",
+    "RidgeMapper",
+    "SmoMapper",
+    "SubspaceMapper",
+    "WeightedAverageMapper",
+]
+
+
+class _SimilarityMapper(Mapper):
+    """A new row is a mix of the seen rows; subclasses say with which shares."""
+
+    def _fit(
+        self,
+        descriptors: Tensor,
+        rows: Tensor,
+        generator: torch.Generator,
+        unseen_descriptors: Tensor | None,
+        progress: ProgressCallback | None,
+    ) -> dict[str, Tensor]:
+        return {
+            "descriptor_dim": torch.tensor(descriptors.shape[1]),
+            "seen_descriptors": normalize(descriptors),
+            "seen_rows": rows,
+        }
+
+    def _predict(self, descriptors: Tensor) -> Tensor:
+        return self._shares(normalize(descriptors), self.tensors["seen_descriptors"]) @ self.tensors["seen_rows"]
+
+    def _shares(self, descriptors: Tensor, seen_descriptors: Tensor) -> Tensor:
+        """(num_unseen, num_seen): how much of each seen row goes into each new one."""
+        raise NotImplementedError
+
+
+class MeanRowMapper(_SimilarityMapper):
+    """The mean of the seen rows, for every name alike: what anything must beat."""
+
+    name = "mean-row"
+
+    def _shares(self, descriptors: Tensor, seen_descriptors: Tensor) -> Tensor:
+        return torch.full((len(descriptors), len(seen_descriptors)), 1 / len(seen_descriptors))
+
+
+class WeightedAverageMapper(_SimilarityMapper):
+    """WAvg: the 5 nearest seen rows, weighted by exp(-5 x distance) of their descriptors.
+
+    Source: Xu et al., "VGSE: Visually-Grounded Semantic Embeddings for Zero-Shot Learning", CVPR 2022, section 3.2, with its
+    5 neighbours and eta = 5; there it predicts class embeddings, here rows, as the ICIS paper uses it. The weights are
+    divided by their sum, so that the row keeps the scale of a seen one.
+    """
+
+    name = "wavg"
+
+    def _shares(self, descriptors: Tensor, seen_descriptors: Tensor) -> Tensor:
+        weights = torch.exp(-5.0 * torch.cdist(descriptors, seen_descriptors))
+        return _keep_largest(weights, 5)
+
+
+class SmoMapper(_SimilarityMapper):
+    """SMO: the shares, between 0 and 1 with sum 1, whose mix of seen descriptors comes nearest to the new descriptor.
+
+    Source: Xu et al., VGSE, CVPR 2022, section 3.2 (lower bound 0), solved here by exponentiated gradient descent.
+    """
+
+    name = "smo"
+
+    def _shares(self, descriptors: Tensor, seen_descriptors: Tensor) -> Tensor:
+        gram = seen_descriptors @ seen_descriptors.T
+        target = descriptors @ seen_descriptors.T
+        # The gradient of the squared distance is at most 4 for unit vectors, so a step of 1 cannot diverge.
+        shares = torch.full_like(target, 1 / target.shape[1])
+        for _ in range(300):
+            shares = torch.softmax(shares.clamp_min(1e-30).log() - 2 * (shares @ gram - target), dim=1)
+        return shares
+
+
+class CostaMapper(_SimilarityMapper):
+    """COSTA: all seen rows, weighted by the similarity of their descriptors.
+
+    Source: Mensink et al., "COSTA: Co-Occurrence Statistics for Zero-Shot Classification", CVPR 2014, equation 3, with the
+    cosine of descriptors in place of the co-occurrence counts, which image-free injection does not have; negative
+    similarities count as zero and the weights are divided by their sum.
+    """
+
+    name = "costa"
+
+    def _shares(self, descriptors: Tensor, seen_descriptors: Tensor) -> Tensor:
+        similarity = (descriptors @ seen_descriptors.T).clamp_min(0)
+        return similarity / similarity.sum(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+class ConseMapper(_SimilarityMapper):
+    """ConSE turned into rows: the 10 nearest seen rows, weighted by the cosine of their descriptors.
+
+    Source: Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic Embeddings", ICLR 2014 (10 classes in the
+    mix). ConSE itself mixes descriptors by an image's probabilities and is no linear row; this is the linear counterpart.
+    """
+
+    name = "conse"
+
+    def _shares(self, descriptors: Tensor, seen_descriptors: Tensor) -> Tensor:
+        return _keep_largest((descriptors @ seen_descriptors.T).clamp_min(0), 10)
+
+
+class RidgeMapper(Mapper):
+    """Linear ridge regression from descriptors to centred rows."""
+
+    name = "ridge"
+
+    def _fit(
+        self,
+        descriptors: Tensor,
+        rows: Tensor,
+        generator: torch.Generator,
+        unseen_descriptors: Tensor | None,
+        progress: ProgressCallback | None,
+    ) -> dict[str, Tensor]:
+        mean_descriptor, mean_row = descriptors.mean(0), rows.mean(0)
+        slope = _ridge_slope(descriptors - mean_descriptor, rows - mean_row)
+        return {
+            "descriptor_dim": torch.tensor(descriptors.shape[1]),
+            "mean_descriptor": mean_descriptor,
+            "mean_row": mean_row,
+            "slope": slope,
+        }
+
+    def _predict(self, descriptors: Tensor) -> Tensor:
+        return (descriptors - self.tensors["mean_descriptor"]) @ self.tensors["slope"] + self.tensors["mean_row"]
+
+
+class SubspaceMapper(Mapper):
+    """Linear regression from descriptors to coordinates in the span of the seen rows, without centring.
+
+    Source: Akyurek et al., "Subspace Regularizers for Few-Shot Class Incremental Learning", ICLR 2022, in the image-free
+    form that the ICIS paper compares with ("subspace regression").
+    """
+
+    name = "subspace"
+
+    def _fit(
+        self,
+        descriptors: Tensor,
+        rows: Tensor,
+        generator: torch.Generator,
+        unseen_descriptors: Tensor | None,
+        progress: ProgressCallback | None,
+    ) -> dict[str, Tensor]:
+        _, _, basis = torch.linalg.svd(rows, full_matrices=False)
+        return {
+            "descriptor_dim": torch.tensor(descriptors.shape[1]),
+            "basis": basis,
+            "slope": _ridge_slope(descriptors, rows @ basis.T),
+        }
+
+    def _predict(self, descriptors: Tensor) -> Tensor:
+        return descriptors @ self.tensors["slope"] @ self.tensors["basis"]
+
+
+# The ridge of the linear baselines, as a share of the Gram matrix's mean eigenvalue: fixed, as a baseline's should be.
+_RELATIVE_RIDGE = 0.1
+
+
+def _ridge_slope(inputs: Tensor, targets: Tensor) -> Tensor:
+    gram = inputs.T @ inputs
+    ridge = _RELATIVE_RIDGE * gram.diagonal().mean().clamp_min(1e-12)
+    return torch.linalg.solve(gram + ridge * torch.eye(len(gram)), inputs.T @ targets)
+
+
+def _keep_largest(weights: Tensor, count: int) -> Tensor:
+    """Zero all but the `count` largest weights of each row, then divide by the row's sum."""
+    largest = weights.topk(min(count, weights.shape[1]), dim=1)
+    kept = torch.zeros_like(weights).scatter(1, largest.indices, largest.values)
+    return kept / kept.sum(dim=1, keepdim=True).clamp_min(1e-12)

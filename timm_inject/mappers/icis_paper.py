@@ -1,0 +1,104 @@
+"""`icis-paper`: the ICIS mapper as it was published, for comparison. Slow: minutes for 100 classes."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+import torch
+from torch import Tensor
+
+from timm_inject.mappers.base import Mapper, ProgressCallback
+from timm_inject.mappers.networks import IcisNetworks, icis_loss
+
+__all__ = ["IcisPaperMapper", "has_converged"]
+
+# Source of all figures: Christensen et al., ICCV 2023, section 4 and the published code's settings.
+_LEARNING_RATE = 1e-5
+_BATCH_SIZE = 16
+_MAX_EPOCHS = 1000
+_WINDOW = 10
+_MIN_DROP_PER_EPOCH = 2e-3
+_PATIENCE = 5
+_FIRST_CHECK = 21
+
+
+class IcisPaperMapper(Mapper):
+    """Rows as they are, cosine losses, Adam at 1e-5 in batches of 16, until the training loss levels off.
+
+    The cosine loss leaves the length of a predicted row to chance: it is what the decoder happens to give, as published.
+    """
+
+    name = "icis-paper"
+    uses_unseen_descriptors = True
+    # One fold doubles the time; all five would take six times as long.
+    crossfits = 1
+
+    def _fit(
+        self,
+        descriptors: Tensor,
+        rows: Tensor,
+        generator: torch.Generator,
+        unseen_descriptors: Tensor | None,
+        progress: ProgressCallback | None,
+    ) -> dict[str, Tensor]:
+        networks = IcisNetworks(descriptors.shape[1], rows.shape[1], generator=generator)
+        everyone = descriptors if unseen_descriptors is None else torch.cat([descriptors, unseen_descriptors])
+        optimizer = torch.optim.Adam(networks.parameters(), lr=_LEARNING_RATE)
+        losses: list[float] = []
+        while len(losses) < _MAX_EPOCHS and not has_converged(losses):
+            losses.append(_train_epoch(networks, optimizer, everyone, rows, generator))
+            if progress is not None:
+                progress("Train the mapper", len(losses), _MAX_EPOCHS)
+        if progress is not None:
+            progress("Train the mapper", _MAX_EPOCHS, _MAX_EPOCHS)
+        tensors = {name: tensor.detach().clone() for name, tensor in networks.state_dict().items()}
+        sizes = {"descriptor_dim": torch.tensor(descriptors.shape[1]), "num_epochs": torch.tensor(len(losses))}
+        return tensors | sizes
+
+    def _predict(self, descriptors: Tensor) -> Tensor:
+        return self._networks().row_from_descriptor(descriptors)
+
+    def _networks(self) -> IcisNetworks:
+        weights = {name: tensor for name, tensor in self.tensors.items() if "." in name}
+        latent_dim, descriptor_dim = weights["descriptor_encoder.weight"].shape
+        row_dim = weights["row_decoder.weight"].shape[0]
+        networks = IcisNetworks(descriptor_dim, row_dim, latent_dim=latent_dim, generator=torch.Generator())
+        networks.load_state_dict(weights)
+        return networks.eval()
+
+
+def has_converged(losses: list[float]) -> bool:
+    """Whether the loss of the last epochs falls by less than 2e-3 an epoch.
+
+    The slope at an epoch is the mean loss of its 10 epochs against the 10 before; it must be under the limit for 5 epochs
+    in a row, the first of which is epoch 21.
+
+    Args:
+        losses: The training loss of every epoch so far.
+    """
+    latest = range(len(losses) - _PATIENCE + 1, len(losses) + 1)
+    return latest[0] >= _FIRST_CHECK and all(_drop_per_epoch(losses[:end]) < _MIN_DROP_PER_EPOCH for end in latest)
+
+
+def _drop_per_epoch(losses: list[float]) -> float:
+    return (mean(losses[-2 * _WINDOW : -_WINDOW]) - mean(losses[-_WINDOW:])) / _WINDOW
+
+
+def _train_epoch(
+    networks: IcisNetworks,
+    optimizer: torch.optim.Optimizer,
+    descriptors: Tensor,
+    rows: Tensor,
+    generator: torch.Generator,
+) -> float:
+    networks.train()
+    order = torch.randperm(len(descriptors), generator=generator)
+    total = 0.0
+    for batch in order.split(_BATCH_SIZE):
+        is_seen = batch < len(rows)
+        loss = icis_loss(networks, descriptors[batch], rows[batch[is_seen]], is_seen)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(batch)
+    return total / len(descriptors)

