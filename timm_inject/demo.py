@@ -35,6 +35,11 @@ PHOTOS = {
     "rocket": ("skimage", "data/rocket.jpg"),
     "galaxy": ("skimage", "data/hubble_deep_field.jpg"),
 }
+# Looked up, these two names give a jet engine and a herb; a name whose definition is another thing needs one of its own.
+DESCRIPTIONS = {
+    "rocket": "a tall vehicle that is launched into space, standing upright on its launch pad or rising on a flame",
+    "galaxy": "a huge system of stars, seen as a bright spiral or smudge in the black night sky",
+}
 
 # Runs where `timm_inject` cannot be imported: None in sys.modules makes the import fail.
 _RELOAD = """
@@ -67,7 +72,7 @@ def run_demo(directory: Path, progress: ProgressCallback | None = None) -> Itera
     pictures = [load_image(path) for path in photos.values()]
     before = classify(model, pictures)
     yield f"Injecting {', '.join(PHOTOS)} by name ..."
-    inject(model, list(PHOTOS), progress=progress)
+    inject(model, {name: DESCRIPTIONS.get(name) for name in PHOTOS}, progress=progress)
     record = injection_record(model)
     yield from injection_lines(record)
     after = classify(model, pictures)

@@ -14,20 +14,18 @@ from timm_inject.encoder import LoadedEncoder, TextEncoder
 from timm_inject.errors import EncoderError
 from timm_inject.mappers.base import ProgressCallback, normalize
 
-__all__ = ["encode_descriptors", "view_texts"]
+__all__ = ["encode_descriptors", "sentences_of"]
 
 _CHUNK = 256
 
 
-def view_texts(text: ClassText) -> list[list[str]]:
-    """The views of one class: each is a list of texts whose embeddings are averaged."""
+def sentences_of(text: ClassText) -> list[str]:
+    """What is embedded for one class; the embeddings are averaged."""
     names = ", ".join(text.lemmas)
     if not text.descriptions:
-        return [[names], [f"a photo of a {text.name}"]]
-    return [
-        [f"{names}: {description}" for description in text.descriptions],
-        [f"a photo of a {text.name}, {description}" for description in text.descriptions],
-    ]
+        return [names, f"a photo of a {text.name}"]
+    told = [f"{names}: {description}" for description in text.descriptions]
+    return told + [f"a photo of a {text.name}, {description}" for description in text.descriptions]
 
 
 def encode_descriptors(
@@ -35,8 +33,9 @@ def encode_descriptors(
 ) -> Tensor:
     """Encode classes as descriptors.
 
-    Each view of a class is embedded and scaled to length 1 (the mean, where a view has several texts); the views stand side
-    by side, and the whole is scaled to length 1.
+    Each sentence's embedding is scaled to length 1, a class is the mean of its sentences, scaled to length 1. Names without a
+    description are encoded by themselves and still go to the mapper that learned from definitions: on held-out seen classes
+    that found more rows than a mapper of its own for bare names.
 
     Args:
         texts: One entry a class.
@@ -44,20 +43,15 @@ def encode_descriptors(
         progress: Called with the step's name, how many texts are done and how many there are.
 
     Returns:
-        (num_classes, descriptor_dim), float32, L2-normalised; descriptor_dim is the number of views times the encoder's
-        dimension.
+        (num_classes, descriptor_dim), float32, L2-normalised; descriptor_dim is the encoder's dimension.
 
     Raises:
         EncoderError: The encoder fails, or does not give one finite vector a text.
     """
-    views = list(zip(*(view_texts(text) for text in texts), strict=True))
-    flat = [sentence for view in views for sentences in view for sentence in sentences]
-    embeddings = iter(_encode(flat, encoder, progress))
-    blocks = []
-    for view in views:
-        means = [torch.stack([next(embeddings) for _ in sentences]).mean(0) for sentences in view]
-        blocks.append(normalize(torch.stack(means)))
-    return normalize(torch.cat(blocks, dim=1))
+    sentences = [sentences_of(text) for text in texts]
+    embeddings = _encode([sentence for group in sentences for sentence in group], encoder, progress)
+    groups = embeddings.split([len(group) for group in sentences])
+    return normalize(torch.stack([group.mean(0) for group in groups]))
 
 
 def _encode(sentences: list[str], encoder: LoadedEncoder, progress: ProgressCallback | None) -> Tensor:

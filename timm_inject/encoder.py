@@ -109,13 +109,19 @@ def _folder_key(folder: Path) -> str:
 def _load(location: str, *, local_files_only: bool = False) -> TextEncoder:
     # Imported here: it costs seconds, and a cached run does not need it.
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    draws_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # A bar for reading a file of our own choosing would only be noise.
     try:
         model = SentenceTransformer(location, local_files_only=local_files_only)
     except Exception as error:
         raise EncoderError(
             f"sentence-transformers could not load the encoder {location!r}: {type(error).__name__}: {error}"
         ) from error
+    finally:
+        if draws_bars:
+            logging.enable_progress_bar()
     return _SentenceTransformerEncoder(model)
 
 

@@ -45,7 +45,9 @@ def save_for_hf(model: nn.Module, directory: str | os.PathLike[str], model_confi
             record = find_record(model)
             if record is not None and not (target / CARD_NAME).exists():
                 (Path(temporary) / CARD_NAME).write_text(render_model_card(model, record), encoding="utf-8")
+            mode = (Path(temporary) / "config.json").stat().st_mode
             for path in sorted(Path(temporary).iterdir()):
+                path.chmod(mode)  # safetensors makes its file private
                 os.replace(path, target / path.name)
     except (OSError, SafetensorError) as error:
         raise SaveError(

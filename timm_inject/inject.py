@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from timm_inject.calibration import CALIBRATIONS, calibrate_rows
+from timm_inject.calibration import CALIBRATIONS, CalibratedRows, calibrate_rows
 from timm_inject.class_names import (
     ClassName,
     label_names_for_config,
@@ -22,10 +20,10 @@ from timm_inject.class_names import (
 from timm_inject.class_texts import ClassText, resolve_class_texts
 from timm_inject.descriptors import encode_descriptors
 from timm_inject.encoder import LoadedEncoder, TextEncoder, resolve_encoder
-from timm_inject.errors import ArgumentTypeError, ArgumentValueError, list_some
-from timm_inject.fitting import FittedMapper, fit_and_crossfit
+from timm_inject.errors import ArgumentTypeError, ArgumentValueError
+from timm_inject.fitting import fit_and_crossfit
 from timm_inject.head import Head, find_head, read_rows, unwrap_model, widen_head
-from timm_inject.mappers import Mapper, ProgressCallback, create_mapper
+from timm_inject.mappers import ProgressCallback, create_mapper
 from timm_inject.record import InjectedClass, InjectionRecord, find_record
 from timm_inject.version import __version__
 
@@ -85,9 +83,9 @@ def inject(
     rows = read_rows(head)
     classes = _resolve_classes(model, head, unseen_class_names, seen_class_names, descriptions)
     loaded = resolve_encoder(encoder)
-    predicted, confidences = _predict(classes, rows[: classes.num_seen], loaded, mapper, calibration, seed, progress)
-    record = _make_record(classes, loaded, mapper, calibration, seed, confidences)
-    return widen_head(model, head, predicted, config=_label_config(classes), record=record.to_dict())
+    predicted = _predict(classes, rows[: classes.num_seen], head, loaded, mapper, calibration, seed, progress)
+    record = _make_record(classes, loaded, mapper, calibration, seed, predicted.self_score)
+    return widen_head(model, head, predicted.rows, config=_label_config(classes), record=record.to_dict())
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,36 +141,21 @@ def _resolve_classes(
 def _predict(
     classes: _Classes,
     rows: Tensor,
+    head: Head,
     encoder: LoadedEncoder,
     mapper: str,
-    calibration: Literal["harmonic", "keep-seen"] | None,
+    calibration: str | None,
     seed: int,
     progress: ProgressCallback | None,
-) -> tuple[Tensor, Tensor]:
-    """Rows (num_unseen, row_dim) and confidences (num_unseen,) for the new classes, in the given order.
-
-    Names with a description and names alone are predicted apart, each by a mapper that learned from seen classes with the
-    same kind of text: a mapper that learned from definitions misreads a bare name.
-    """
-    predicted = torch.empty(len(classes.unseen_texts), rows.shape[1])
-    confidences = torch.empty(len(classes.unseen_texts))
-    for described in (True, False):
-        chosen = torch.tensor([bool(text.descriptions) is described for text in classes.unseen_texts])
-        if not chosen.any():
-            continue
-        seen = classes.seen_texts if described else [_name_alone(text) for text in classes.seen_texts]
-        unseen = [text for text in classes.unseen_texts if bool(text.descriptions) is described]
-        seen_descriptors = encode_descriptors(seen, encoder, progress)
-        unseen_descriptors = encode_descriptors(unseen, encoder, progress)
-        fitted = fit_and_crossfit(
-            mapper, seen_descriptors, rows, seed=seed, unseen_descriptors=unseen_descriptors, progress=progress
-        )
-        predicted[chosen], confidences[chosen] = calibrate_rows(fitted, unseen_descriptors, calibration, seed=seed)
-    return predicted, confidences
-
-
-def _name_alone(text: ClassText) -> ClassText:
-    return dataclasses.replace(text, descriptions=())
+) -> CalibratedRows:
+    """Rows for the new classes, in the given order, learned from the seen ones alone."""
+    seen_descriptors = encode_descriptors(classes.seen_texts, encoder, progress)
+    unseen_descriptors = encode_descriptors(classes.unseen_texts, encoder, progress)
+    fitted = fit_and_crossfit(
+        mapper, seen_descriptors, rows, seed=seed, unseen_descriptors=unseen_descriptors, progress=progress
+    )
+    new_rows = fitted.mapper.predict_rows(unseen_descriptors)
+    return calibrate_rows(fitted, new_rows, calibration, feature_dim=head.feature_dim, seed=seed)
 
 
 def _label_config(classes: _Classes) -> dict[str, Any]:
@@ -188,9 +171,9 @@ def _make_record(
     classes: _Classes,
     encoder: LoadedEncoder,
     mapper: str,
-    calibration: Literal["harmonic", "keep-seen"] | None,
+    calibration: str | None,
     seed: int,
-    confidences: Tensor,
+    self_score: dict[str, float],
 ) -> InjectionRecord:
     first = classes.num_seen + len(classes.earlier)
     new = [
@@ -204,10 +187,9 @@ def _make_record(
             mapper=mapper,
             calibration=calibration,
             seed=seed,
-            confidence=confidences[position].item(),
         )
         for position, text in enumerate(classes.unseen_texts)
     ]
     packages = ("timm", "torch", "sentence-transformers")
     versions = {"timm_inject": __version__} | {package: importlib.metadata.version(package) for package in packages}
-    return InjectionRecord(classes.num_seen, (*classes.earlier, *new), versions, {})
+    return InjectionRecord(classes.num_seen, (*classes.earlier, *new), versions, self_score)

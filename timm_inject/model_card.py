@@ -45,12 +45,10 @@ def render_model_card(model: nn.Module, record: InjectionRecord) -> str:
             "",
             "## Synthetic classes",
             "",
-            "| logit | name | confidence | text beside the name | text from | mapper | calibration | encoder | seed |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| logit | name | text beside the name | text from | mapper | calibration | encoder | seed |",
+            "|---|---|---|---|---|---|---|---|",
             *(_table_row(entry) for entry in record.classes[:_MAX_ROWS]),
             *([f"\nand {count - _MAX_ROWS} more: see `timm_inject` in config.json."] if count > _MAX_ROWS else []),
-            "",
-            "Confidence is an image-free estimate, between 0 and 1, of how well the row works; it is no measured accuracy.",
             "",
             *_self_score(record),
             "## Made with",
@@ -76,7 +74,6 @@ def _table_row(entry: InjectedClass) -> str:
     cells = [
         str(entry.index),
         _escape(entry.name),
-        "-" if entry.confidence is None else f"{entry.confidence:.2f}",
         _escape(" / ".join(entry.descriptions)) or "-",
         " ".join(filter(None, [entry.description_source, entry.synset])),
         entry.mapper,
@@ -91,7 +88,11 @@ def _self_score(record: InjectionRecord) -> list[str]:
     if not record.self_score:
         return []
     figures = [f"- {name.replace('_', ' ')}: {value:.3f}" for name, value in record.self_score.items()]
-    return ["## Self-score", "", "Image-free, by hiding seen classes and predicting their rows from text:", "", *figures, ""]
+    about = (
+        "Estimated without images: seen classes were hidden, their rows predicted from text, and both tried on features drawn "
+        "from the head's weights. These are estimates for classes as varied as the seen ones; look-alike names do worse."
+    )
+    return ["## Self-score", "", about, "", *figures, ""]
 
 
 def _escape(text: str) -> str:

@@ -37,7 +37,6 @@ class InjectedClass:
         mapper: Registry name of the mapper.
         calibration: "harmonic", "keep-seen" or None.
         seed: Seed of the training.
-        confidence: Image-free estimate, between 0 and 1, of how well the row works; None where it was not made.
     """
 
     name: str
@@ -49,7 +48,6 @@ class InjectedClass:
     mapper: str
     calibration: str | None
     seed: int
-    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class InjectionRecord:
         num_seen: How many classes the model was trained on; logits from there on are synthetic.
         classes: The injected classes, in logit order.
         versions: Package -> version at the last injection.
-        self_score: The image-free scores of the mapper at the last injection, fractions in [0, 1]; empty if not made.
+        self_score: Image-free estimates at the last injection, fractions in [0, 1]; see `CalibratedRows`.
     """
 
     num_seen: int

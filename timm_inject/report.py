@@ -27,8 +27,7 @@ def injection_lines(record: InjectionRecord, since: int = 0) -> list[str]:
     for entry in record.classes[since:]:
         origin = " ".join(filter(None, [entry.description_source, entry.synset]))
         text = " / ".join(entry.descriptions) or "by its name alone"
-        confidence = "" if entry.confidence is None else f"  confidence {entry.confidence:.2f}"
-        lines.append(f"  {entry.index}  {entry.name}: {text} ({origin}){confidence}")
+        lines.append(f"  {entry.index}  {entry.name}: {text} ({origin})")
     return lines
 
 

@@ -60,11 +60,7 @@ class IcisPaperMapper(Mapper):
 
     def _networks(self) -> IcisNetworks:
         weights = {name: tensor for name, tensor in self.tensors.items() if "." in name}
-        latent_dim, descriptor_dim = weights["descriptor_encoder.weight"].shape
-        row_dim = weights["row_decoder.weight"].shape[0]
-        networks = IcisNetworks(descriptor_dim, row_dim, latent_dim=latent_dim, generator=torch.Generator())
-        networks.load_state_dict(weights)
-        return networks.eval()
+        return IcisNetworks.from_state(weights)
 
 
 def has_converged(losses: list[float]) -> bool:

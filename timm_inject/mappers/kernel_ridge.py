@@ -11,9 +11,10 @@ from timm_inject.mappers.base import Mapper, ProgressCallback
 __all__ = ["KernelRidgeMapper", "gaussian_kernel", "leave_one_out_rows", "select_kernel"]
 
 # The kernel's width, as a share of the median distance between seen descriptors, and the ridge (the kernel's diagonal
-# is 1). Every pair is tried on the seen classes, each predicted without itself.
-WIDTHS = (0.2, 0.3, 0.45, 0.7, 1.0, 1.5)
-RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+# is 1). First the width is chosen at the middle ridge, then the ridge; each on the seen classes, predicted without themselves.
+WIDTHS = (0.2, 0.25, 0.3, 0.35, 0.45, 0.7, 1.0, 1.5)
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)
+_MIDDLE_RIDGE = 0.1
 
 
 class KernelRidgeMapper(Mapper):
@@ -69,13 +70,14 @@ def select_kernel(descriptors: Tensor, centred_rows: Tensor) -> tuple[float, flo
     spread = torch.pdist(descriptors).median().clamp_min(1e-6).item()
     # The cosines need inner products only, so they are taken in the rows' own span: at most n columns instead of row_dim.
     coordinates = _span_coordinates(centred_rows)
-    scores = {}
-    for share in WIDTHS:
-        kernel = gaussian_kernel(descriptors, descriptors, share * spread)
-        for ridge in RIDGES:
-            predicted = leave_one_out_rows(kernel, coordinates, ridge)
-            scores[share * spread, ridge] = cosine_similarity(predicted, coordinates, dim=1).mean().item()
-    return max(scores, key=lambda pair: scores[pair])
+
+    def score(width: float, ridge: float) -> float:
+        kernel = gaussian_kernel(descriptors, descriptors, width)
+        predicted = leave_one_out_rows(kernel, coordinates, ridge)
+        return cosine_similarity(predicted, coordinates, dim=1).mean().item()
+
+    width = max((share * spread for share in WIDTHS), key=lambda width: score(width, _MIDDLE_RIDGE))
+    return width, max(RIDGES, key=lambda ridge: score(width, ridge))
 
 
 def _span_coordinates(rows: Tensor) -> Tensor:

@@ -44,6 +44,15 @@ class IcisNetworks(nn.Module):
         self.row_encoder = _linear(row_dim, latent_dim, init_std, generator)
         self.row_decoder = _linear(latent_dim, row_dim, init_std, generator)
 
+    @staticmethod
+    def from_state(state: dict[str, Tensor]) -> IcisNetworks:
+        """Rebuild trained networks, in eval mode, from their `state_dict`."""
+        latent_dim, descriptor_dim = state["descriptor_encoder.weight"].shape
+        row_dim = state["row_decoder.weight"].shape[0]
+        networks = IcisNetworks(descriptor_dim, row_dim, latent_dim=latent_dim, generator=torch.Generator())
+        networks.load_state_dict(state)
+        return networks.eval()
+
     def row_from_descriptor(self, descriptors: Tensor) -> Tensor:
         """The prediction for new classes: (n, descriptor_dim) -> (n, row_dim)."""
         return self._translate(self.descriptor_encoder, self.row_decoder, descriptors)
