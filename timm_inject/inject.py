@@ -116,6 +116,8 @@ def _check_settings(mapper: object, calibration: object, seed: object) -> None:
         raise ArgumentValueError(f"`calibration` must be one of {known}, got {calibration!r}.")
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ArgumentTypeError(f"`seed` must be an int, got {type(seed).__name__}.")
+    if not 0 <= seed < 2**63:
+        raise ArgumentValueError(f"`seed` must be between 0 and 2**63 - 1, got {seed}.")
 
 
 def _resolve_classes(

@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from tests.test_mappers import related_classes
+from timm_inject.calibration import calibrate_rows
+from timm_inject.fitting import fit_and_crossfit
+from timm_inject.pseudo_features import draw_pseudo_features
+
+
+@pytest.fixture
+def fitted():
+    descriptors, rows = related_classes(num_classes=80)
+    return fit_and_crossfit("kernel-ridge", descriptors[:70], rows[:70]), descriptors[70:]
+
+
+def _calibrate(fitted, calibration, feature_dim=23):
+    new_rows = fitted[0].mapper.predict_rows(fitted[1])
+    return new_rows, calibrate_rows(fitted[0], new_rows, calibration, feature_dim=feature_dim, seed=0)
+
+
+def test_none_is_the_raw_prediction(fitted):
+    raw, calibrated = _calibrate(fitted, None)
+    assert torch.equal(calibrated.rows, raw)
+
+
+@pytest.mark.parametrize("calibration", ["harmonic", "keep-seen"])
+def test_weights_get_the_seen_length_and_biases_one_offset(fitted, calibration):
+    raw, calibrated = _calibrate(fitted, calibration)
+    rows = fitted[0].rows
+    mean_row, length = rows.mean(0), (rows - rows.mean(0)).norm(dim=1).mean()
+    rescaled = torch.nn.functional.normalize(raw - mean_row, dim=1) * length + mean_row
+    assert torch.allclose(calibrated.rows[:, :23], rescaled[:, :23], atol=1e-4)
+    offsets = calibrated.rows[:, 23] - rescaled[:, 23]
+    assert offsets.std() < 1e-4
+
+
+def test_a_head_without_bias_gets_no_offset(fitted):
+    _, harmonic = _calibrate(fitted, "harmonic", feature_dim=24)
+    _, keep = _calibrate(fitted, "keep-seen", feature_dim=24)
+    assert torch.equal(harmonic.rows, keep.rows)
+
+
+def test_keep_seen_moves_about_its_share_of_pseudo_features(fitted):
+    _, calibrated = _calibrate(fitted, "keep-seen")
+    weights = fitted[0].rows[:, :23] - fitted[0].rows[:, :23].mean(0)
+    pseudo = draw_pseudo_features(weights, torch.Generator().manual_seed(0))
+    rows = calibrated.rows
+    raw = fitted[0].mapper.predict_rows(fitted[1])
+    mean_row, length = fitted[0].rows.mean(0), (fitted[0].rows - fitted[0].rows.mean(0)).norm(dim=1).mean()
+    offset = (rows - (torch.nn.functional.normalize(raw - mean_row, dim=1) * length + mean_row))[0, 23]
+    new_logits = pseudo.features @ (rows[:, :23] - mean_row[:23]).T + offset
+    moved = (new_logits.amax(1) > (pseudo.features @ weights.T).amax(1)).float().mean()
+    assert moved.item() == pytest.approx(0.01, abs=0.005)
+
+
+def test_harmonic_balances_better_than_keep_seen(fitted):
+    _, harmonic = _calibrate(fitted, "harmonic")
+    _, keep = _calibrate(fitted, "keep-seen")
+    assert harmonic.self_score["harmonic_mean"] >= keep.self_score["harmonic_mean"]
+    assert harmonic.self_score["unseen_accuracy"] >= keep.self_score["unseen_accuracy"]
+    assert harmonic.self_score["seen_accuracy"] <= keep.self_score["seen_accuracy"]
+    assert all(0 <= value <= 1 for value in harmonic.self_score.values())
+
+
+def test_rehearsals_know_nothing_of_rows_that_were_not_held_out(fitted):
+    one = fitted[0]
+    fold = torch.where(one.crossfit.fold == 0, 0, -1)
+    partial = type(one)(one.mapper, one.descriptors, one.rows, type(one.crossfit)(fold, one.crossfit.rows))
+    score = calibrate_rows(partial, one.mapper.predict_rows(fitted[1]), "harmonic", feature_dim=23, seed=0).self_score
+    assert score["zsl_accuracy"] > 0
+
+
+@pytest.mark.parametrize("num_classes", [10, 100, 1500])
+def test_pseudo_features_meet_their_accuracy_and_confidence(num_classes):
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(num_classes, 64, generator=generator)
+    weights = weights - weights.mean(0)
+    pseudo = draw_pseudo_features(weights, generator)
+    logits = pseudo.features @ weights.T
+    assert (logits.argmax(1) == pseudo.labels).float().mean().item() == pytest.approx(0.80, abs=0.02)
+    assert logits.softmax(1).amax(1).mean().item() == pytest.approx(0.70, abs=0.02)
+
+
+@pytest.mark.parametrize("num_seen", [2, 3, 8])
+@pytest.mark.parametrize("calibration", ["harmonic", "keep-seen"])
+def test_few_seen_classes_give_finite_rows(num_seen, calibration):
+    descriptors, rows = related_classes()
+    fitted = fit_and_crossfit("kernel-ridge", descriptors[:num_seen], rows[:num_seen])
+    new_rows = fitted.mapper.predict_rows(descriptors[50:])
+    calibrated = calibrate_rows(fitted, new_rows, calibration, feature_dim=23, seed=0)
+    assert torch.isfinite(calibrated.rows).all()

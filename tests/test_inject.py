@@ -1,0 +1,289 @@
+"""The one-line call and the invariants that it promises."""
+
+import copy
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+import timm_inject
+from tests.conftest import NAMES, WordEncoder, needs_offline
+from timm_inject import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    ClassNameError,
+    EncoderError,
+    HeadWeightsError,
+    MapperError,
+    UnknownSeenClassesError,
+    UnsupportedHeadError,
+    inject,
+    injection_record,
+)
+from timm_inject import inject as inject_module_function
+from timm_inject.mappers import MAPPERS
+
+NEW = ["okapi", "electric scooter", "coyote"]
+SLOW = "icis-paper"
+
+
+def state(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def snapshot(model):
+    """Everything that a user could notice about a model."""
+    return (
+        {key: value.tolist() for key, value in model.state_dict().items()},
+        {name: id(parameter) for name, parameter in model.named_parameters()},
+        copy.deepcopy(model.pretrained_cfg),
+        model.num_classes,
+        [module.training for module in model.modules()],
+        hasattr(model, "timm_inject_record"),
+    )
+
+
+def test_returns_the_widened_head_in_place(small_model, encoder):
+    head = inject(small_model, NEW, encoder=encoder)
+    assert head is small_model.get_classifier()
+    assert type(head) is torch.nn.Linear
+    assert head.out_features == small_model.num_classes == len(NAMES) + len(NEW)
+    assert small_model(torch.zeros(1, 3, 64, 64)).shape == (1, len(NAMES) + len(NEW))
+
+
+def test_seen_rows_keep_their_bits_and_new_ones_follow_in_order(small_model, encoder):
+    before = state(small_model)
+    inject(small_model, NEW, encoder=encoder)
+    for key, value in small_model.state_dict().items():
+        kept = value[: len(NAMES)] if key.startswith("fc.") else value
+        assert torch.equal(kept, before[key]), key
+    assert [entry.name for entry in injection_record(small_model).classes] == NEW
+    assert small_model.pretrained_cfg["label_names"] == [*NAMES, *NEW]
+
+
+def test_state_dict_loads_into_a_plain_timm_model(small_model, encoder):
+    inject(small_model, NEW, encoder=encoder)
+    plain = timm.create_model("resnet10t", num_classes=len(NAMES) + len(NEW)).eval()
+    plain.load_state_dict(small_model.state_dict(), strict=True)
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(plain(images), small_model(images))
+
+
+@pytest.mark.parametrize("mapper", [name for name in MAPPERS if name != SLOW])
+def test_same_seed_same_bits_and_the_global_state_is_left_alone(small_model, mapper, monkeypatch):
+    monkeypatch.setenv("TIMM_INJECT_CACHE", "off")
+    twin = copy.deepcopy(small_model)
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+    states = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist())
+    inject(small_model, NEW, encoder=WordEncoder(), mapper=mapper, seed=3)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1:] == (random.getstate(), np.random.get_state()[1].tolist())
+    torch.manual_seed(2)
+    inject(twin, NEW, encoder=WordEncoder(), mapper=mapper, seed=3)
+    assert torch.equal(small_model.fc.weight, twin.fc.weight)
+    assert torch.equal(small_model.fc.bias, twin.fc.bias)
+    assert torch.isfinite(small_model.fc.weight).all()
+
+
+def test_the_cache_changes_no_bit(small_model, own_cache):
+    twin = copy.deepcopy(small_model)
+    inject(small_model, NEW, encoder=WordEncoder())
+    assert list(own_cache.rglob("*.safetensors"))
+    inject(twin, NEW, encoder=WordEncoder())
+    assert torch.equal(small_model.fc.weight, twin.fc.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("training", [True, False])
+def test_dtype_flags_and_memory_format_are_kept(small_model, encoder, dtype, training):
+    small_model.to(dtype=dtype, memory_format=torch.channels_last).train(training)
+    small_model.requires_grad_(False)
+    small_model.layer1.eval()
+    flags = [module.training for module in small_model.modules()]
+    head = inject(small_model, NEW, encoder=encoder)
+    assert head.weight.dtype == head.bias.dtype == dtype
+    assert not head.weight.requires_grad
+    assert flags == [module.training for module in small_model.modules()]
+    assert small_model.conv1[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("surrounding", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_surroundings_do_not_change_the_rows(small_model, monkeypatch, surrounding):
+    monkeypatch.setenv("TIMM_INJECT_CACHE", "off")
+    twin = copy.deepcopy(small_model)
+    inject(small_model, NEW, encoder=WordEncoder())
+    with surrounding():
+        inject(twin, NEW, encoder=WordEncoder())
+    assert torch.equal(small_model.fc.weight, twin.fc.weight)
+    twin.fc.weight.sum().backward()
+
+
+def test_default_dtype_does_not_change_the_rows(small_model, monkeypatch):
+    monkeypatch.setenv("TIMM_INJECT_CACHE", "off")
+    twin = copy.deepcopy(small_model)
+    inject(small_model, NEW, encoder=WordEncoder())
+    torch.set_default_dtype(torch.float64)
+    try:
+        inject(twin, NEW, encoder=WordEncoder())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.allclose(small_model.fc.weight, twin.fc.weight, atol=1e-4)
+    assert twin.fc.weight.dtype == torch.float32
+
+
+def test_inject_reads_no_image(small_model, encoder, monkeypatch):
+    def refuse(*_, **__):
+        pytest.fail("an image was opened or the model was run")
+
+    monkeypatch.setattr("PIL.Image.open", refuse)
+    small_model.register_forward_pre_hook(refuse)
+    inject(small_model, NEW, encoder=encoder)
+
+
+def test_a_second_injection_learns_from_the_trained_rows_alone(small_model):
+    """The mapper, raw, gives a name the same row whether it comes first or second."""
+    twin = copy.deepcopy(small_model)
+    inject(small_model, NEW[:2], encoder=WordEncoder(), calibration=None)
+    inject(small_model, NEW[2:], encoder=WordEncoder(), calibration=None)
+    inject(twin, NEW, encoder=WordEncoder(), calibration=None)
+    assert torch.allclose(small_model.fc.weight, twin.fc.weight, atol=1e-5)
+    assert injection_record(small_model).num_seen == len(NAMES)
+    assert [entry.index for entry in injection_record(small_model).classes] == [10, 11, 12]
+    with pytest.raises(ClassNameError, match="'Okapi' is already"):
+        inject(small_model, ["Okapi"], encoder=WordEncoder())
+
+
+def test_progress_is_reported(small_model, encoder):
+    steps = []
+    inject(small_model, NEW, encoder=encoder, progress=lambda *step: steps.append(step))
+    assert {step for step, _, _ in steps} == {"Encode the texts", "Train the mapper", "Try the mapper on hidden classes"}
+    assert all(0 < done <= total for _, done, total in steps)
+
+
+def _headless(model):
+    model.reset_classifier(0)
+    return model
+
+
+def _nan_row(model):
+    with torch.no_grad():
+        model.fc.weight[3, 0] = float("nan")
+    return model
+
+
+def _zero_rows(model):
+    torch.nn.init.zeros_(model.fc.weight)
+    return model
+
+
+def _nameless(model):
+    model.pretrained_cfg = {**model.pretrained_cfg, "label_names": None, "tag": "mine"}
+    return model
+
+
+class _NanEncoder(WordEncoder):
+    def encode(self, sentences):
+        return super().encode(sentences) * float("nan")
+
+
+BAD = [
+    ("zebra", {}, None, ArgumentTypeError, "`unseen_class_names` must be a list of names, got the string 'zebra'."),
+    ([], {}, None, ArgumentValueError, "`unseen_class_names` is empty."),
+    (["okapi", 3], {}, None, ArgumentTypeError, "3"),
+    (["okapi", " "], {}, None, ClassNameError, "empty"),
+    (["okapi", "Okapi"], {}, None, ClassNameError, "given twice"),
+    (["School_Bus"], {}, None, ClassNameError, "already"),
+    (NEW, {"mapper": "isis"}, None, MapperError, "There is no mapper 'isis'. Did you mean 'icis'?"),
+    (NEW, {"mapper": 3}, None, ArgumentTypeError, "`mapper` must be a name from the registry, got int."),
+    (NEW, {"calibration": "best"}, None, ArgumentValueError, "`calibration` must be one of 'harmonic', 'keep-seen', None"),
+    (NEW, {"seed": "0"}, None, ArgumentTypeError, "`seed` must be an int, got str."),
+    (NEW, {"seed": 2**70}, None, ArgumentValueError, "`seed` must be between"),
+    (NEW, {"seen_class_names": ["a", "b"]}, None, UnknownSeenClassesError, "10"),
+    (NEW, {"seen_class_names": "imagenet-1x"}, None, UnknownSeenClassesError, "imagenet-1k"),
+    (NEW, {"encoder": _NanEncoder()}, None, EncoderError, "returned NaN, infinite or all-zero vectors"),
+    (NEW, {"encoder": object()}, None, ArgumentTypeError, "`encoder` must be"),
+    (NEW, {}, _headless, UnsupportedHeadError, "no classifier"),
+    (NEW, {}, _nan_row, HeadWeightsError, "NaN"),
+    (NEW, {}, _zero_rows, HeadWeightsError, "zero"),
+    (NEW, {}, _nameless, UnknownSeenClassesError, "Pass `seen_class_names`"),
+]
+
+
+@pytest.mark.parametrize(("names", "options", "damage", "error", "message"), BAD)
+def test_bad_input_is_told_before_anything_changes(small_model, names, options, damage, error, message):
+    if damage:
+        damage(small_model)
+    before = snapshot(small_model)
+    with pytest.raises(error) as caught:
+        inject(small_model, names, **{"encoder": WordEncoder(), **options})
+    assert message in str(caught.value)
+    assert str(snapshot(small_model)) == str(before)
+
+
+STEPS = ["find_head", "read_rows", "resolve_class_texts", "encode_descriptors", "fit_and_crossfit", "calibrate_rows", "widen_head"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_at_any_step_leaves_the_model_as_it_was(small_model, monkeypatch, step, error):
+    before = snapshot(small_model)
+    module = sys.modules[inject_module_function.__module__]
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(module, step, fail)
+    with pytest.raises(error):
+        inject(small_model, NEW, encoder=WordEncoder())
+    assert snapshot(small_model) == before
+
+
+def test_ctrl_c_in_training_leaves_the_model_as_it_was(small_model):
+    before = snapshot(small_model)
+
+    def interrupt(step, done, total):
+        if step == "Train the mapper" and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        inject(small_model, NEW, encoder=WordEncoder(), progress=interrupt)
+    assert snapshot(small_model) == before
+
+
+@needs_offline
+def test_real_weights_and_real_text(packaged_model):
+    """A dahlia is nearer to a daisy than to any vehicle, on real rows from real text."""
+    before = packaged_model.classifier.weight.detach().clone()
+    head = inject(packaged_model, ["dahlia"])
+    assert head.out_features == 1001
+    assert torch.equal(head.weight[:1000], before)
+    rows = head.weight.detach() - before.mean(0)
+    similarity = torch.nn.functional.cosine_similarity(rows[1000], rows[:1000], dim=1)
+    assert 985 in similarity.topk(5).indices.tolist()  # 985 is daisy
+    (entry,) = injection_record(packaged_model).classes
+    assert (entry.synset, entry.description_source, entry.mapper) == ("n11960245", "timm", "icis")
+    score = injection_record(packaged_model).self_score
+    assert set(score) == {"zsl_accuracy", "seen_accuracy", "unseen_accuracy", "harmonic_mean"}
+    assert all(0 < value <= 1 for value in score.values())
+
+
+def test_public_names_exist():
+    assert all(hasattr(timm_inject, name) for name in timm_inject.__all__)
+    assert sorted(timm_inject.__all__, key=str.lower) == sorted(set(timm_inject.__all__), key=str.lower)
+
+
+def test_import_is_light():
+    """A fresh process: sentence_transformers, scipy and sklearn stay out."""
+    code = (
+        "import sys, timm_inject; "
+        "print([m for m in ('sentence_transformers', 'sklearn', 'scipy', 'matplotlib') if m in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    baseline = subprocess.run([sys.executable, "-c", code.replace("timm_inject", "timm")], capture_output=True, text=True)
+    assert output == baseline.stdout == "[]\n"

@@ -1,0 +1,236 @@
+import pytest
+import torch
+from scipy.stats import special_ortho_group
+from sklearn.kernel_ridge import KernelRidge
+
+from timm_inject.errors import MapperError
+from timm_inject.mappers import MAPPERS, create_mapper, mapper_names
+from timm_inject.mappers.crossfit import assign_folds, crossfit
+from timm_inject.mappers.icis_paper import IcisPaperMapper, has_converged
+from timm_inject.mappers.kernel_ridge import gaussian_kernel, leave_one_out_rows
+from timm_inject.mappers.networks import IcisNetworks, icis_loss
+
+FAST = [name for name in MAPPERS if name != "icis-paper"]
+
+
+def related_classes(num_classes=60, descriptor_dim=16, row_dim=24, seed=0):
+    """Rows that are a smooth function of descriptors, plus a common row and a little noise."""
+    generator = torch.Generator().manual_seed(seed)
+    descriptors = torch.nn.functional.normalize(torch.randn(num_classes, descriptor_dim, generator=generator), dim=1)
+    map_ = torch.randn(descriptor_dim, row_dim, generator=generator)
+    rows = descriptors @ map_ + 3 + 0.05 * torch.randn(num_classes, row_dim, generator=generator)
+    return descriptors, rows
+
+
+def test_registry_has_what_the_documentation_names():
+    assert mapper_names() == [
+        "icis", "icis-paper", "kernel-ridge", "ridge", "wavg", "smo", "costa", "conse", "subspace", "mean-row",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_fitted_mapper_predicts_finite_rows_and_survives_its_tensors(name):
+    descriptors, rows = related_classes()
+    mapper = create_mapper(name).fit(descriptors[:50], rows[:50])
+    predicted = mapper.predict_rows(descriptors[50:])
+    assert predicted.shape == (10, 24)
+    assert torch.isfinite(predicted).all()
+    copy = create_mapper(name)
+    copy.tensors = {key: tensor.clone() for key, tensor in mapper.tensors.items()}
+    assert torch.equal(copy.predict_rows(descriptors[50:]), predicted)
+
+
+@pytest.mark.parametrize("name", [name for name in FAST if name != "mean-row"])
+def test_hidden_rows_are_found_better_than_by_chance(name):
+    descriptors, rows = related_classes()
+    predicted = create_mapper(name).fit(descriptors[:50], rows[:50]).predict_rows(descriptors[50:])
+    mean_row = rows[:50].mean(0)
+    similarity = torch.nn.functional.normalize(rows[50:] - mean_row, dim=1) @ torch.nn.functional.normalize(
+        predicted - mean_row, dim=1
+    ).T
+    assert (similarity.argmax(1) == torch.arange(10)).float().mean() >= 0.3  # chance: 0.1
+
+
+def test_icis_finds_hidden_rows_no_worse_than_kernel_ridge():
+    descriptors, rows = related_classes(num_classes=120, descriptor_dim=32, row_dim=48)
+
+    def cosine(name):
+        predicted = create_mapper(name).fit(descriptors[:100], rows[:100]).predict_rows(descriptors[100:])
+        mean_row = rows[:100].mean(0)
+        return torch.nn.functional.cosine_similarity(predicted - mean_row, rows[100:] - mean_row, dim=1).mean()
+
+    assert cosine("icis") >= cosine("kernel-ridge") - 0.02
+
+
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("num_seen", [2, 3, 7])
+def test_a_few_seen_classes_are_enough_to_run(name, num_seen):
+    descriptors, rows = related_classes()
+    predicted = create_mapper(name).fit(descriptors[:num_seen], rows[:num_seen]).predict_rows(descriptors[10:12])
+    assert torch.isfinite(predicted).all()
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_identical_descriptors_do_not_break_it(name):
+    _, rows = related_classes(num_classes=8)
+    descriptors = torch.ones(8, 4) / 2
+    assert torch.isfinite(create_mapper(name).fit(descriptors, rows).predict_rows(descriptors)).all()
+
+
+def test_kernel_ridge_agrees_with_sklearn():
+    descriptors, rows = related_classes()
+    mapper = create_mapper("kernel-ridge").fit(descriptors[:50], rows[:50])
+    width = mapper.tensors["width"].item()
+    centred = rows[:50] - rows[:50].mean(0)
+    kernel = gaussian_kernel(descriptors[:50], descriptors[:50], width)
+    ridge = next(
+        value
+        for value in (0.01, 0.03, 0.1, 0.3, 1.0)
+        if torch.allclose((kernel + value * torch.eye(50)) @ mapper.tensors["coefficients"], centred, atol=1e-3)
+    )
+    oracle = KernelRidge(alpha=ridge, kernel="rbf", gamma=1 / (2 * width**2)).fit(descriptors[:50], centred)
+    expected = torch.as_tensor(oracle.predict(descriptors[50:])).float() + rows[:50].mean(0)
+    assert torch.allclose(mapper.predict_rows(descriptors[50:]), expected, atol=1e-3)
+
+
+def test_leave_one_out_in_closed_form_is_leaving_one_out():
+    descriptors, rows = related_classes(num_classes=12)
+    kernel = gaussian_kernel(descriptors, descriptors, 0.7)
+    fast = leave_one_out_rows(kernel, rows, 0.1)
+    for out in range(12):
+        kept = torch.arange(12) != out
+        solved = torch.linalg.solve(kernel[kept][:, kept] + 0.1 * torch.eye(11), rows[kept])
+        assert torch.allclose(fast[out], kernel[out, kept] @ solved, atol=1e-3)
+
+
+def test_icis_does_not_depend_on_the_rows_common_part():
+    """Adding one vector to every row changes no prediction of a classifier, so it must not change what is learned."""
+    descriptors, rows = related_classes()
+    shift = torch.linspace(-1, 1, 24)
+    one = create_mapper("icis").fit(descriptors[:50], rows[:50]).predict_rows(descriptors[50:])
+    other = create_mapper("icis").fit(descriptors[:50], rows[:50] + shift).predict_rows(descriptors[50:])
+    similarity = torch.nn.functional.cosine_similarity(one - rows[:50].mean(0), other - shift - rows[:50].mean(0), dim=1)
+    assert similarity.min() > 0.99
+
+
+def test_icis_turns_with_the_feature_space():
+    descriptors, rows = related_classes()
+    rotation = torch.as_tensor(special_ortho_group.rvs(24, random_state=0)).float()
+    one = create_mapper("icis").fit(descriptors[:50], rows[:50]).predict_rows(descriptors[50:])
+    other = create_mapper("icis").fit(descriptors[:50], rows[:50] @ rotation).predict_rows(descriptors[50:])
+    mean_row = rows[:50].mean(0)
+    similarity = torch.nn.functional.cosine_similarity(one - mean_row, other @ rotation.T - mean_row, dim=1)
+    assert similarity.min() > 0.9  # the networks start from other random weights
+
+
+class TestPaper:
+    def test_networks_are_as_published(self):
+        networks = IcisNetworks(8, 12, generator=torch.Generator().manual_seed(0))
+        assert networks.descriptor_encoder.out_features == networks.row_encoder.out_features == 2048
+        assert networks.row_decoder.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert not any(parameter.any() for name, parameter in networks.named_parameters() if name.endswith("bias"))
+        assert networks.dropout == 0
+
+    def test_loss_is_the_sum_of_four_cosine_terms(self):
+        networks = IcisNetworks(8, 12, generator=torch.Generator().manual_seed(0))
+        descriptors, rows = related_classes(5, 8, 12)
+        cosine = torch.nn.CosineSimilarity(dim=1)
+        by_hand = (
+            (1 - cosine(networks.descriptor_from_descriptor(descriptors), descriptors)).mean()
+            + (1 - cosine(networks.row_from_row(rows), rows)).mean()
+            + (1 - cosine(networks.descriptor_from_row(rows), descriptors)).mean()
+            + (1 - cosine(networks.row_from_descriptor(descriptors), rows)).mean()
+        )
+        assert torch.allclose(icis_loss(networks, descriptors, rows, torch.ones(5, dtype=torch.bool)), by_hand)
+
+    def test_unseen_descriptors_take_part_in_their_own_reconstruction_alone(self):
+        networks = IcisNetworks(8, 12, generator=torch.Generator().manual_seed(0))
+        descriptors, _ = related_classes(5, 8, 12)
+        loss = icis_loss(networks, descriptors, torch.empty(0, 12), torch.zeros(5, dtype=torch.bool))
+        loss.backward()
+        assert networks.row_encoder.weight.grad is None
+        assert networks.row_decoder.weight.grad is None
+        assert networks.descriptor_decoder.weight.grad.abs().sum() > 0
+
+    def test_training_follows_the_recipe(self, monkeypatch):
+        steps = []
+        original = torch.optim.Adam
+
+        class Recorded(original):
+            def __init__(self, parameters, lr):
+                steps.append(lr)
+                super().__init__(parameters, lr=lr)
+
+            def step(self, *arguments):
+                steps.append("step")
+                return super().step(*arguments)
+
+        monkeypatch.setattr(torch.optim, "Adam", Recorded)
+        descriptors, rows = related_classes(20, 8, 12)
+        progress = []
+        mapper = IcisPaperMapper().fit(
+            descriptors, rows, unseen_descriptors=descriptors[:3], progress=lambda *step: progress.append(step)
+        )
+        epochs = int(mapper.tensors["num_epochs"])
+        assert steps[0] == 1e-5
+        assert steps.count("step") == 2 * epochs  # 23 classes in batches of 16
+        assert progress[0] == ("Train the mapper", 1, 1000)
+        assert 25 <= epochs <= 1000
+        assert mapper.predict_rows(descriptors[:2]).shape == (2, 12)
+
+    def test_slope_rule(self):
+        falling = [4 - 0.01 * epoch for epoch in range(100)]
+        flat = [1.0] * 25
+        assert not any(has_converged(falling[:end]) for end in range(100))
+        assert not any(has_converged(flat[:end]) for end in range(25))
+        assert has_converged(flat)  # epochs 21 to 25 are flat
+        # 2e-3 an epoch is the limit, and it is not reached while one of the last five epochs is above it.
+        assert has_converged([4 - 0.0019 * epoch for epoch in range(25)])
+        assert not has_converged([4 - 0.0021 * epoch for epoch in range(25)])
+
+
+def test_crossfit_predicts_every_class_without_itself():
+    descriptors, rows = related_classes(20)
+    result = crossfit(lambda: create_mapper("kernel-ridge"), descriptors, rows, num_folds=5, fits=5, seed=0)
+    assert result.fold.bincount().tolist() == [4] * 5
+    changed = rows.clone()
+    out = result.fold == 2
+    changed[out] = torch.randn(4, 24, generator=torch.Generator().manual_seed(1))
+    again = crossfit(lambda: create_mapper("kernel-ridge"), descriptors, changed, num_folds=5, fits=5, seed=0)
+    assert torch.equal(result.rows[out], again.rows[out])  # the hidden rows had no say in their prediction
+    assert not torch.equal(result.rows[~out], again.rows[~out])
+
+
+def test_crossfit_of_a_slow_mapper_holds_out_what_it_says():
+    descriptors, rows = related_classes(20)
+    result = crossfit(lambda: create_mapper("mean-row"), descriptors, rows, num_folds=5, fits=1, seed=0)
+    assert sorted(result.fold.unique().tolist()) == [-1, 0]
+    assert (result.fold == 0).sum() == 4
+
+
+def test_folds_differ_by_at_most_one():
+    sizes = assign_folds(23, 5, torch.Generator().manual_seed(0)).bincount()
+    assert sorted(sizes.tolist()) == [4, 4, 5, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "rows", "message"),
+    [
+        (torch.ones(3, 4), torch.ones(2, 5), "A mapper needs one descriptor a row: got descriptors (3, 4) and rows (2, 5)"),
+        (torch.ones(1, 4), torch.ones(1, 5), "A mapper needs at least 2 seen classes to learn from, got 1."),
+        (torch.full((2, 4), torch.nan), torch.ones(2, 5), "The descriptors hold NaN or infinite values."),
+        (torch.ones(2, 4), torch.full((2, 5), torch.inf), "The rows to learn from hold NaN or infinite values."),
+    ],
+)
+def test_bad_training_sets_are_told(descriptors, rows, message):
+    with pytest.raises(MapperError) as caught:
+        create_mapper("ridge").fit(descriptors, rows)
+    assert message in str(caught.value)
+
+
+def test_misuse_is_told():
+    with pytest.raises(MapperError, match="The mapper 'ridge' is not fitted. Call `fit`"):
+        create_mapper("ridge").predict_rows(torch.ones(1, 4))
+    descriptors, rows = related_classes(10)
+    with pytest.raises(MapperError, match=r"fitted on descriptors of width 16, got shape \(1, 4\)"):
+        create_mapper("ridge").fit(descriptors, rows).predict_rows(torch.ones(1, 4))
