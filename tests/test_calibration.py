@@ -70,7 +70,7 @@ def test_rehearsals_know_nothing_of_rows_that_were_not_held_out(fitted):
     assert score["zsl_accuracy"] > 0
 
 
-@pytest.mark.parametrize("num_classes", [10, 100, 1500])
+@pytest.mark.parametrize("num_classes", [100, 1500])
 def test_pseudo_features_meet_their_accuracy_and_confidence(num_classes):
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(num_classes, 64, generator=generator)

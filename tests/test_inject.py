@@ -24,7 +24,7 @@ from timm_inject import (
     inject,
     injection_record,
 )
-from timm_inject import inject as inject_module_function
+from timm_inject.cache import content_key
 from timm_inject.mappers import MAPPERS
 
 NEW = ["okapi", "electric scooter", "coyote"]
@@ -38,7 +38,7 @@ def state(model):
 def snapshot(model):
     """Everything that a user could notice about a model."""
     return (
-        {key: value.tolist() for key, value in model.state_dict().items()},
+        content_key(*model.state_dict(), *model.state_dict().values()),
         {name: id(parameter) for name, parameter in model.named_parameters()},
         copy.deepcopy(model.pretrained_cfg),
         model.num_classes,
@@ -223,7 +223,7 @@ def test_bad_input_is_told_before_anything_changes(small_model, names, options, 
     with pytest.raises(error) as caught:
         inject(small_model, names, **{"encoder": WordEncoder(), **options})
     assert message in str(caught.value)
-    assert str(snapshot(small_model)) == str(before)
+    assert snapshot(small_model) == before
 
 
 STEPS = ["find_head", "read_rows", "resolve_class_texts", "encode_descriptors", "fit_and_crossfit", "calibrate_rows", "widen_head"]
@@ -233,7 +233,7 @@ STEPS = ["find_head", "read_rows", "resolve_class_texts", "encode_descriptors", 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_failure_at_any_step_leaves_the_model_as_it_was(small_model, monkeypatch, step, error):
     before = snapshot(small_model)
-    module = sys.modules[inject_module_function.__module__]
+    module = sys.modules[inject.__module__]
 
     def fail(*_, **__):
         raise error

@@ -40,7 +40,7 @@ def content_key(*parts: str | bytes | torch.Tensor) -> str:
     for part in parts:
         if isinstance(part, torch.Tensor):
             digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
-            data = part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            data = part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         else:
             data = part.encode() if isinstance(part, str) else part
         # The length goes in front, so that ("ab", "c") and ("a", "bc") differ.

@@ -1,0 +1,116 @@
+"""Saving, the record, the card and the reload without the plugin."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tests.conftest import NAMES, WordEncoder
+from timm_inject import ArgumentValueError, SaveError, inject, injection_record, save_for_hf
+from timm_inject.model_card import render_model_card
+from timm_inject.record import CONFIG_KEY, InjectionRecord, find_record
+
+NEW = ["okapi", "electric scooter"]
+
+
+@pytest.fixture
+def patched(small_model):
+    inject(small_model, NEW, encoder=WordEncoder())
+    return small_model
+
+
+def test_round_trip_with_plain_timm(patched, tmp_path):
+    save_for_hf(patched, tmp_path / "model")
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True).eval()
+    assert loaded.num_classes == 12
+    assert loaded.pretrained_cfg["label_names"] == [*NAMES, *NEW]
+    assert set(loaded.pretrained_cfg["label_descriptions"]) == {*NAMES, *NEW}
+    for key, value in patched.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(loaded(images), patched(images))
+    assert injection_record(loaded) == injection_record(patched)
+    inject(loaded, ["coyote"], encoder=WordEncoder())
+    assert [entry.name for entry in injection_record(loaded).classes] == [*NEW, "coyote"]
+
+
+def test_reload_where_timm_inject_is_not_importable(patched, tmp_path):
+    save_for_hf(patched, tmp_path)
+    code = (
+        "import sys; sys.modules['timm_inject'] = None; import timm, torch; from safetensors.torch import save_file; "
+        "m = timm.create_model('local-dir:' + sys.argv[1], pretrained=True).eval(); "
+        "x = torch.linspace(-1, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64); "
+        "save_file({'logits': m(x).detach()}, sys.argv[1] + '/logits.st')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    images = torch.linspace(-1, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
+    assert torch.equal(load_file(tmp_path / "logits.st")["logits"], patched(images))
+
+
+def test_folder_holds_safetensors_config_and_card_only(patched, tmp_path):
+    config = {"note": "mine"}
+    save_for_hf(patched, tmp_path, model_config=config)
+    assert config == {"note": "mine"}
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["note"] == "mine"
+    assert written[CONFIG_KEY]["num_seen"] == 10
+
+
+def test_existing_readme_is_kept(patched, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    save_for_hf(patched, tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_a_failed_save_leaves_the_old_files(patched, tmp_path, monkeypatch):
+    save_for_hf(patched, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full_disk(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("timm.models.save_for_hf", full_disk)
+    with pytest.raises(SaveError, match="No space left on device"):
+        save_for_hf(patched, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_unwritable_folder_is_told(patched, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SaveError) as caught:
+        save_for_hf(patched, tmp_path / "file" / "model")
+    assert str(caught.value).startswith(f"The model could not be saved to '{tmp_path / 'file' / 'model'}': ")
+    assert str(caught.value).endswith("Choose a folder that you can write to.")
+
+
+def test_a_model_without_injected_classes_is_saved_and_has_no_record(small_model, tmp_path):
+    save_for_hf(small_model, tmp_path)
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert find_record(loaded) is None
+    with pytest.raises(ArgumentValueError, match="This model holds no injected classes"):
+        injection_record(loaded)
+
+
+def test_record_of_another_format_is_told(patched):
+    with pytest.raises(ArgumentValueError, match="has format 99; this version of timm_inject reads 1"):
+        InjectionRecord.from_dict({**injection_record(patched).to_dict(), "format": 99})
+
+
+def test_card_escapes_what_users_type(small_model):
+    names = {"<script>alert(1)</script>": None, "a|b `c`": "line one\nline [two](x)"}
+    inject(small_model, names, encoder=WordEncoder())
+    card = render_model_card(small_model, injection_record(small_model))
+    assert "<script>" not in card
+    assert "\\[two\\]\\(x\\)" in card
+    rows = [line for line in card.splitlines() if line.startswith(("| 10 ", "| 11 "))]
+    assert len(rows) == 2
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["library_name"] == "timm"
+    assert "Logits 10 to 11 are synthetic" in card
