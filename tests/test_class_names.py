@@ -186,8 +186,7 @@ def test_label_descriptions():
         (
             ["cat", 3],
             2,
-            "The `label_names` of the model's config are not all texts. "
-            "Pass `seen_class_names` (2 names in logit order).",
+            "The `label_names` of the model's config are not all texts. Pass `seen_class_names` (2 names in logit order).",
         ),
         (
             "cat",
@@ -277,8 +276,7 @@ def test_seen_names_that_are_no_names():
         "Write each name as a string."
     )
     assert error_of(ClassNameError, resolve_seen_class_names, None, 3, ["a", " ", "x\ny"]) == (
-        "2 of 3 seen class names cannot be used: the name at position 1 is empty; 'x\\ny' has a control character. "
-        "Replace them."
+        "2 of 3 seen class names cannot be used: the name at position 1 is empty; 'x\\ny' has a control character. Replace them."
     )
 
 
@@ -321,8 +319,7 @@ def test_unseen_mapping(imagenet):
         (
             {"okapi", "dahlia"},
             ArgumentTypeError,
-            "`unseen_class_names` must be a list of names, got a set, which has no order for the new outputs. "
-            "Write sorted(…).",
+            "`unseen_class_names` must be a list of names, got a set, which has no order for the new outputs. Write sorted(…).",
         ),
         ([], ArgumentValueError, "`unseen_class_names` is empty. Give at least one name, such as ['okapi']."),
         ({}, ArgumentValueError, "`unseen_class_names` is empty. Give at least one name, such as ['okapi']."),
@@ -352,8 +349,7 @@ def test_unseen_mapping(imagenet):
         (
             ["crane"],
             ClassNameError,
-            "1 of 1 unseen class names cannot be added: 'crane' is already seen classes 134 and 517. "
-            "Remove or rename it.",
+            "1 of 1 unseen class names cannot be added: 'crane' is already seen classes 134 and 517. Remove or rename it.",
         ),
         (
             ["", "a\x07b", "---"],

@@ -111,9 +111,7 @@ def test_none_uses_names_alone(seen, unseen):
     assert {text.source for text in seen_texts + unseen_texts} == {"none"}
 
 
-@pytest.mark.parametrize(
-    ("descriptions", "source_of_other"), [(None, "none"), ("auto", "timm"), ({"dahlia": "a flower"}, "user")]
-)
+@pytest.mark.parametrize(("descriptions", "source_of_other"), [(None, "none"), ("auto", "timm"), ({"dahlia": "a flower"}, "user")])
 def test_descriptions_that_came_with_the_names_are_always_used(seen, descriptions, source_of_other):
     unseen = resolve_unseen_class_names({"okapi": "stripy", "dahlia": None}, seen)
     _, (okapi, dahlia) = resolve_class_texts(seen, unseen, descriptions)
@@ -144,9 +142,7 @@ def test_all_bad_descriptions_in_one_error(seen, unseen):
     ],
 )
 def test_one_bad_description(seen, unseen, mapping, problem):
-    assert error_of(DescriptionError, seen, unseen, mapping) == (
-        f"1 of 1 descriptions cannot be used: {problem}. {FORM}"
-    )
+    assert error_of(DescriptionError, seen, unseen, mapping) == (f"1 of 1 descriptions cannot be used: {problem}. {FORM}")
 
 
 def test_two_descriptions_of_one_class(seen, unseen):
@@ -154,23 +150,18 @@ def test_two_descriptions_of_one_class(seen, unseen):
     assert message == f"1 of 2 descriptions cannot be used: 'Okapi' is the same class as 'okapi'. {FORM}"
     described = resolve_unseen_class_names({"okapi": "stripy"}, seen)
     message = error_of(DescriptionError, seen, described, {"okapi": "a"})
-    assert message == (
-        f"1 of 2 descriptions cannot be used: 'okapi' has a description in `unseen_class_names` too. {FORM}"
-    )
+    assert message == (f"1 of 2 descriptions cannot be used: 'okapi' has a description in `unseen_class_names` too. {FORM}")
 
 
 def test_an_unknown_id_in_the_unseen_mapping(seen):
     described = resolve_unseen_class_names({"okapi": "n99999999"}, seen)
-    assert "'okapi' has the WordNet id 'n99999999', which timm has no definition for" in error_of(
-        DescriptionError, seen, described
-    )
+    assert "'okapi' has the WordNet id 'n99999999', which timm has no definition for" in error_of(DescriptionError, seen, described)
 
 
 def test_descriptions_of_another_kind(seen, unseen):
     fix = "Write {'okapi': 'a striped relative of the giraffe'}"
     assert error_of(ArgumentValueError, seen, unseen, "Auto") == (
-        "`descriptions` must be \"auto\", a mapping name -> description, or None, got 'Auto'. "
-        f"{fix} for a description of your own."
+        f"`descriptions` must be \"auto\", a mapping name -> description, or None, got 'Auto'. {fix} for a description of your own."
     )
     assert error_of(ArgumentTypeError, seen, unseen, 3) == (
         f'`descriptions` must be "auto", a mapping name -> description, or None, got int. {fix}.'

@@ -38,7 +38,12 @@ def test_scores_by_hand():
 
 def test_seen_images_alone_have_no_unseen_score():
     scores = gzsl_scores(torch.tensor([0]), torch.tensor([2]), torch.tensor([0]), names=["a", "b", "c"], num_seen=2)
-    assert (scores.seen_accuracy, scores.unseen_accuracy, scores.harmonic_mean, scores.zsl_accuracy) == (1, None, None, None)
+    assert (scores.seen_accuracy, scores.unseen_accuracy, scores.harmonic_mean, scores.zsl_accuracy) == (
+        1,
+        None,
+        None,
+        None,
+    )
 
 
 def test_folder_dataset_and_loader_agree(patched, tmp_path):

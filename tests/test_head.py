@@ -424,9 +424,7 @@ def bad_rows(position: int, value: float, num_new: int = NUM_NEW) -> Callable[[H
         (bad_rows(0, -1e6), HeadWeightsError, "has values up to 1e+06"),
     ],
 )
-def test_bad_rows_are_refused_before_any_write(
-    make: Callable[[Head], Tensor], error: type[Exception], text: str
-) -> None:
+def test_bad_rows_are_refused_before_any_write(make: Callable[[Head], Tensor], error: type[Exception], text: str) -> None:
     model = make_model(num_classes=10).half()
     model.fc = nn.Linear(128, 10).half()
     head, before = find_head(model), snapshot(model)

@@ -162,7 +162,11 @@ def test_a_second_injection_learns_from_the_trained_rows_alone(small_model):
 def test_progress_is_reported(small_model, encoder):
     steps = []
     inject(small_model, NEW, encoder=encoder, progress=lambda *step: steps.append(step))
-    assert {step for step, _, _ in steps} == {"Encode the texts", "Train the mapper", "Try the mapper on hidden classes"}
+    assert {step for step, _, _ in steps} == {
+        "Encode the texts",
+        "Train the mapper",
+        "Try the mapper on hidden classes",
+    }
     assert all(0 < done <= total for _, done, total in steps)
 
 
@@ -201,7 +205,13 @@ BAD = [
     (["School_Bus"], {}, None, ClassNameError, "already"),
     (NEW, {"mapper": "isis"}, None, MapperError, "There is no mapper 'isis'. Did you mean 'icis'?"),
     (NEW, {"mapper": 3}, None, ArgumentTypeError, "`mapper` must be a name from the registry, got int."),
-    (NEW, {"calibration": "best"}, None, ArgumentValueError, "`calibration` must be one of 'harmonic', 'keep-seen', None"),
+    (
+        NEW,
+        {"calibration": "best"},
+        None,
+        ArgumentValueError,
+        "`calibration` must be one of 'harmonic', 'keep-seen', None",
+    ),
     (NEW, {"seed": "0"}, None, ArgumentTypeError, "`seed` must be an int, got str."),
     (NEW, {"seed": 2**70}, None, ArgumentValueError, "`seed` must be between"),
     (NEW, {"seen_class_names": ["a", "b"]}, None, UnknownSeenClassesError, "10"),
@@ -226,7 +236,15 @@ def test_bad_input_is_told_before_anything_changes(small_model, names, options, 
     assert snapshot(small_model) == before
 
 
-STEPS = ["find_head", "read_rows", "resolve_class_texts", "encode_descriptors", "fit_and_crossfit", "calibrate_rows", "widen_head"]
+STEPS = [
+    "find_head",
+    "read_rows",
+    "resolve_class_texts",
+    "encode_descriptors",
+    "fit_and_crossfit",
+    "calibrate_rows",
+    "widen_head",
+]
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -31,9 +31,7 @@ def test_is_read_once():
 
 
 def test_import_reads_nothing():
-    program = (
-        "import timm_inject.lexicon as m; print(m.load_lexicon.cache_info().misses, m.label_set_wnids.cache_info())"
-    )
+    program = "import timm_inject.lexicon as m; print(m.load_lexicon.cache_info().misses, m.label_set_wnids.cache_info())"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert printed.startswith("0 CacheInfo(hits=0, misses=0")
 
@@ -169,11 +167,7 @@ def test_is_wnid():
 
 
 def test_every_first_lemma_finds_its_synset(lexicon):
-    missed = [
-        wnid
-        for wnid in label_set_wnids("imagenet-22k")
-        if wnid not in wnids(lexicon.find(lexicon.by_wnid(wnid).lemmas[0]))
-    ]
+    missed = [wnid for wnid in label_set_wnids("imagenet-22k") if wnid not in wnids(lexicon.find(lexicon.by_wnid(wnid).lemmas[0]))]
     assert missed == []
 
 

@@ -45,9 +45,9 @@ def test_hidden_rows_are_found_better_than_by_chance(name):
     descriptors, rows = related_classes()
     predicted = create_mapper(name).fit(descriptors[:50], rows[:50]).predict_rows(descriptors[50:])
     mean_row = rows[:50].mean(0)
-    similarity = torch.nn.functional.normalize(rows[50:] - mean_row, dim=1) @ torch.nn.functional.normalize(
-        predicted - mean_row, dim=1
-    ).T
+    similarity = (
+        torch.nn.functional.normalize(rows[50:] - mean_row, dim=1) @ torch.nn.functional.normalize(predicted - mean_row, dim=1).T
+    )
     assert (similarity.argmax(1) == torch.arange(10)).float().mean() >= 0.3  # chance: 0.1
 
 
@@ -216,7 +216,11 @@ def test_folds_differ_by_at_most_one():
 @pytest.mark.parametrize(
     ("descriptors", "rows", "message"),
     [
-        (torch.ones(3, 4), torch.ones(2, 5), "A mapper needs one descriptor a row: got descriptors (3, 4) and rows (2, 5)"),
+        (
+            torch.ones(3, 4),
+            torch.ones(2, 5),
+            "A mapper needs one descriptor a row: got descriptors (3, 4) and rows (2, 5)",
+        ),
         (torch.ones(1, 4), torch.ones(1, 5), "A mapper needs at least 2 seen classes to learn from, got 1."),
         (torch.full((2, 4), torch.nan), torch.ones(2, 5), "The descriptors hold NaN or infinite values."),
         (torch.ones(2, 4), torch.full((2, 5), torch.inf), "The rows to learn from hold NaN or infinite values."),

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from timm_inject.errors import MapperError
 from timm_inject.fitting import FittedMapper
 from timm_inject.mappers.base import isolated_float32, normalize
+from timm_inject.mappers.crossfit import MIN_CLASSES
 from timm_inject.metrics import harmonic_mean
 from timm_inject.pseudo_features import PseudoFeatures, draw_pseudo_features
 
@@ -74,19 +76,27 @@ def calibrate_rows(
             moves at most 1% of the pseudo-features of seen classes. None: the raw prediction.
         feature_dim: How many of a row's columns are weights; the rest, if any, is the bias.
         seed: Seeds the pseudo-features and who plays new.
+
+    Raises:
+        MapperError: A calibration is asked for and the head has fewer than 3 seen classes.
     """
+    fold = fitted.crossfit.fold
+    if calibration is None and int(fold.max()) < 0:
+        return CalibratedRows(new_rows, {})
+    if int(fold.max()) < 0:
+        raise MapperError(
+            f"Calibration rehearses with hidden seen classes and needs at least {MIN_CLASSES} of them, the head has {len(fold)}. "
+            f"Pass `calibration=None`."
+        )
     with isolated_float32(), torch.no_grad():
         rows = fitted.rows
         held_out = fitted.crossfit.rows
         if calibration is not None:
             new_rows, held_out = _rescale(new_rows, rows), _rescale(held_out, rows)
         mean_weight = rows[:, :feature_dim].mean(0)
-        weights, new_weights, held_out_weights = (
-            part[:, :feature_dim] - mean_weight for part in (rows, new_rows, held_out)
-        )
+        weights, new_weights, held_out_weights = (part[:, :feature_dim] - mean_weight for part in (rows, new_rows, held_out))
         generator = torch.Generator().manual_seed(seed)
         pseudo = draw_pseudo_features(weights, generator)
-        fold = fitted.crossfit.fold
         rehearsals = list(_rehearse(pseudo, weights, held_out_weights, fold, len(new_rows), generator))
         margins = (pseudo.features @ weights.T).amax(1) - (pseudo.features @ new_weights.T).amax(1)
         offset, rehearsed = 0.0, 0.0
@@ -148,7 +158,7 @@ def _casts(classes: Tensor, fold: Tensor, num_new: int, generator: torch.Generat
 def _best_offset(rehearsals: list[_Rehearsal]) -> float:
     """The middle of the offsets whose harmonic mean is within 0.1% of the best."""
     end = max(rehearsal.margins.abs().max().item() for rehearsal in rehearsals)
-    grid = torch.linspace(-end, end, _GRID_STEPS)
+    grid = torch.linspace(-end, end, _GRID_STEPS, dtype=torch.float32)
     seen = torch.stack([_share(r, ~r.is_new, r.seen_hits, grid, moved=False) for r in rehearsals]).mean(0)
     unseen = torch.stack([_share(r, r.is_new, r.new_hits, grid, moved=True) for r in rehearsals]).mean(0)
     harmonic = 2 * seen * unseen / (seen + unseen).clamp_min(1e-9)
@@ -156,7 +166,7 @@ def _best_offset(rehearsals: list[_Rehearsal]) -> float:
 
 
 def _scores(rehearsals: list[_Rehearsal], offset: float) -> dict[str, float]:
-    at = torch.tensor([offset])
+    at = torch.tensor([offset], dtype=torch.float32)
     seen = torch.cat([_share(r, ~r.is_new, r.seen_hits, at, moved=False) for r in rehearsals]).mean().item()
     unseen = torch.cat([_share(r, r.is_new, r.new_hits, at, moved=True) for r in rehearsals]).mean().item()
     among_new = torch.stack([r.new_hits[r.is_new].float().mean() for r in rehearsals]).mean().item()

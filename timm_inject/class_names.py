@@ -71,9 +71,7 @@ class ClassName:
     label: str | None = None
 
 
-def resolve_seen_class_names(
-    model: object, num_seen: int, seen_class_names: Sequence[str] | str | None = None
-) -> list[ClassName]:
+def resolve_seen_class_names(model: object, num_seen: int, seen_class_names: Sequence[str] | str | None = None) -> list[ClassName]:
     """Find the names of the classes that the model already knows, in logit order.
 
     Args:
@@ -228,8 +226,7 @@ def _names_from_label_names(label_names: Any, label_descriptions: Any, num_seen:
         labels = _in_index_order(label_names, num_seen)
     if not all(isinstance(label, str) and label.strip() for label in labels):
         raise UnknownSeenClassesError(
-            "The `label_names` of the model's config are not all texts. "
-            f"Pass `seen_class_names` ({num_seen} names in logit order)."
+            f"The `label_names` of the model's config are not all texts. Pass `seen_class_names` ({num_seen} names in logit order)."
         )
     descriptions = label_descriptions if isinstance(label_descriptions, Mapping) else {}
     return [_from_label(label, descriptions.get(label)) for label in labels]
@@ -335,9 +332,7 @@ def _as_list(names: object) -> list[Any]:
     if isinstance(names, str):
         raise ArgumentTypeError(f"{must_be} the string {names!r}. Write [{names!r}] for a single class.")
     if isinstance(names, set | frozenset):
-        raise ArgumentTypeError(
-            f"{must_be} a {type(names).__name__}, which has no order for the new outputs. Write sorted(…)."
-        )
+        raise ArgumentTypeError(f"{must_be} a {type(names).__name__}, which has no order for the new outputs. Write sorted(…).")
     if isinstance(names, bytes | bytearray) or not isinstance(names, Iterable):
         raise ArgumentTypeError(f"{must_be} {type(names).__name__}. Write ['okapi'] for a single class.")
     return list(names)

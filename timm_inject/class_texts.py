@@ -143,9 +143,7 @@ def _texts_from_user(
     """Return position of a class -> what the user wrote for it, with the names and through `descriptions`."""
     # A description of a seen class comes from the model's config, that of an unseen class from the user.
     from_names = {
-        position: (entry.description,)
-        for position, entry in enumerate(classes)
-        if position >= num_seen and entry.description
+        position: (entry.description,) for position, entry in enumerate(classes) if position >= num_seen and entry.description
     }
     problems = [
         f"{classes[position].name!r} has {problem}"

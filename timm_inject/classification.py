@@ -38,9 +38,7 @@ class Prediction:
     is_new: bool
 
 
-def classify(
-    model: nn.Module, images: Sequence[str | os.PathLike[str] | Image.Image], *, top: int = 5
-) -> list[list[Prediction]]:
+def classify(model: nn.Module, images: Sequence[str | os.PathLike[str] | Image.Image], *, top: int = 5) -> list[list[Prediction]]:
     """Give each image's likeliest classes, best first. The model is left as it is.
 
     Args:

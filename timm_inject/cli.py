@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        warnings.showwarning = _show_warning
         warnings.simplefilter("always", InjectionWarning)
         try:
             options.run(options)
@@ -127,9 +127,7 @@ def _run_classify(options: argparse.Namespace) -> None:
     results = classify(load_model(options.model), options.images, top=options.top)
     if options.json:
         print(
-            json.dumps(
-                {str(image): [asdict(entry) for entry in top] for image, top in zip(options.images, results, strict=True)}
-            )
+            json.dumps({str(image): [asdict(entry) for entry in top] for image, top in zip(options.images, results, strict=True)})
         )
         return
     for image, predictions in zip(options.images, results, strict=True):

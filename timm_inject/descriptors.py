@@ -28,9 +28,7 @@ def sentences_of(text: ClassText) -> list[str]:
     return told + [f"a photo of a {text.name}, {description}" for description in text.descriptions]
 
 
-def encode_descriptors(
-    texts: Sequence[ClassText], encoder: LoadedEncoder, progress: ProgressCallback | None = None
-) -> Tensor:
+def encode_descriptors(texts: Sequence[ClassText], encoder: LoadedEncoder, progress: ProgressCallback | None = None) -> Tensor:
     """Encode classes as descriptors.
 
     Each sentence's embedding is scaled to length 1, a class is the mean of its sentences, scaled to length 1. Names without a
@@ -63,9 +61,7 @@ def _encode(sentences: list[str], encoder: LoadedEncoder, progress: ProgressCall
     if encoder.cache_key is None:
         return _encode_now(sentences, encoder.load(), progress)
     key = content_key(encoder.cache_key, *sentences)
-    entry = load_or_compute(
-        "embeddings", key, lambda: {"embeddings": _encode_now(sentences, encoder.load(), progress)}
-    )
+    entry = load_or_compute("embeddings", key, lambda: {"embeddings": _encode_now(sentences, encoder.load(), progress)})
     return entry["embeddings"]
 
 

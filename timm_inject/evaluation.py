@@ -82,9 +82,7 @@ def evaluate(
     return gzsl_scores(*predictions, names=[name.name for name in names], num_seen=num_seen)
 
 
-def gzsl_scores(
-    predicted: Tensor, predicted_new: Tensor, target: Tensor, *, names: list[str], num_seen: int
-) -> GzslScores:
+def gzsl_scores(predicted: Tensor, predicted_new: Tensor, target: Tensor, *, names: list[str], num_seen: int) -> GzslScores:
     """Score the predictions of a model whose classes from `num_seen` on are new.
 
     Args:
@@ -119,9 +117,7 @@ def _by_name(by_class: dict[int, float], names: list[str]) -> dict[str, float]:
     return result
 
 
-def _loader(
-    model: nn.Module, names: list[ClassName], images: Any, batch_size: int, num_workers: int
-) -> DataLoader[Any]:
+def _loader(model: nn.Module, names: list[ClassName], images: Any, batch_size: int, num_workers: int) -> DataLoader[Any]:
     if isinstance(images, DataLoader):
         return images
     if isinstance(images, str | os.PathLike):

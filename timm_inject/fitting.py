@@ -71,7 +71,7 @@ def fit_and_crossfit(
         return tensors | {_CROSSFIT_PREFIX + "fold": held_out.fold, _CROSSFIT_PREFIX + "rows": held_out.rows}
 
     # The version stands for the code: a release may fit better. torch's stands for its kernels' last bits.
-    parts = [__version__, torch.__version__, name, str(seed), descriptors, rows]
+    parts: list[str | Tensor] = [__version__, torch.__version__, name, str(seed), descriptors, rows]
     key = content_key(*parts, *([] if unseen is None else [unseen]))
     entry = load_or_compute("mappers", key, compute)
     mapper.tensors = _without_prefix(entry, _MAPPER_PREFIX)

@@ -196,9 +196,7 @@ def read_rows(head: Head) -> Tensor:
     return rows
 
 
-def widen_head(
-    model: nn.Module, head: Head, new_rows: Tensor, *, config: Mapping[str, Any], record: dict[str, Any]
-) -> nn.Linear:
+def widen_head(model: nn.Module, head: Head, new_rows: Tensor, *, config: Mapping[str, Any], record: dict[str, Any]) -> nn.Linear:
     """Append rows to the head, in place, all or nothing.
 
     The layer stays the same object at the same path, with its hooks and flags; its weight and bias become new, wider
@@ -319,8 +317,7 @@ def _find_layer(model: nn.Module) -> nn.Linear:
     no_classes = getattr(model, "num_classes", None) == 0 and not isinstance(found, nn.Linear)
     if found is None or isinstance(found, nn.Identity) or no_classes:
         raise UnsupportedHeadError(
-            f"{_label(model)} has no classifier (`num_classes=0`); inject needs trained rows to learn from. "
-            f"{_suggest_tag(model)}"
+            f"{_label(model)} has no classifier (`num_classes=0`); inject needs trained rows to learn from. {_suggest_tag(model)}"
         )
     if isinstance(found, tuple | list | dict | nn.ModuleList | nn.ModuleDict):
         leaves = list(found.values() if isinstance(found, dict | nn.ModuleDict) else found)
@@ -329,8 +326,7 @@ def _find_layer(model: nn.Module) -> nn.Linear:
         _check_plain(model, found)
     if not isinstance(found, nn.Linear) or type(found) not in _LEAF_KINDS:
         raise UnsupportedHeadError(
-            f"{_label(model)} has a classifier of type {_type_name(found)}; a plain nn.Linear is expected. "
-            f"{_suggest_linear()}"
+            f"{_label(model)} has a classifier of type {_type_name(found)}; a plain nn.Linear is expected. {_suggest_linear()}"
         )
     return found
 
@@ -452,8 +448,7 @@ def _check_trained(rows: Tensor, head: Head) -> None:
     empty = (rows[:, : head.feature_dim] == 0).all(dim=1)
     if empty.any():
         raise HeadWeightsError(
-            f"The classifier {head.name!r} has weights that are all zero, as untrained classes have, in "
-            f"{_count_rows(empty)}. {fix}"
+            f"The classifier {head.name!r} has weights that are all zero, as untrained classes have, in {_count_rows(empty)}. {fix}"
         )
 
 
@@ -517,10 +512,7 @@ def _label(model: nn.Module) -> str:
 def _several_layers_text(model: nn.Module, leaves: list[object]) -> str:
     paths = {id(module): name for name, module in model.named_modules()}
     found = list_some(f"{paths.get(id(leaf), '?')!r}: {_type_name(leaf)}" for leaf in leaves)
-    return (
-        f"{_label(model)} has a classifier of several layers ({found}); a single nn.Linear is expected. "
-        f"{_suggest_linear()}"
-    )
+    return f"{_label(model)} has a classifier of several layers ({found}); a single nn.Linear is expected. {_suggest_linear()}"
 
 
 def _not_a_model_text(model: object) -> str:

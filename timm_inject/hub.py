@@ -39,9 +39,7 @@ def save_for_hf(model: nn.Module, directory: str | os.PathLike[str], model_confi
     try:
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target, prefix=".saving-") as temporary:
-            timm.models.save_for_hf(
-                model, temporary, model_config=_config(model) | (model_config or {}), safe_serialization=True
-            )
+            timm.models.save_for_hf(model, temporary, model_config=_config(model) | (model_config or {}), safe_serialization=True)
             record = find_record(model)
             if record is not None and not (target / CARD_NAME).exists():
                 (Path(temporary) / CARD_NAME).write_text(render_model_card(model, record), encoding="utf-8")
@@ -50,9 +48,7 @@ def save_for_hf(model: nn.Module, directory: str | os.PathLike[str], model_confi
                 path.chmod(mode)  # safetensors makes its file private
                 os.replace(path, target / path.name)
     except (OSError, SafetensorError) as error:
-        raise SaveError(
-            f"The model could not be saved to '{target}': {error}. Choose a folder that you can write to."
-        ) from error
+        raise SaveError(f"The model could not be saved to '{target}': {error}. Choose a folder that you can write to.") from error
     return target
 
 
@@ -64,4 +60,3 @@ def _config(model: nn.Module) -> dict[str, Any]:
     if record is not None:
         config[CONFIG_KEY] = record.to_dict()
     return config
-

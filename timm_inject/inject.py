@@ -153,9 +153,7 @@ def _predict(
     """Rows for the new classes, in the given order, learned from the seen ones alone."""
     seen_descriptors = encode_descriptors(classes.seen_texts, encoder, progress)
     unseen_descriptors = encode_descriptors(classes.unseen_texts, encoder, progress)
-    fitted = fit_and_crossfit(
-        mapper, seen_descriptors, rows, seed=seed, unseen_descriptors=unseen_descriptors, progress=progress
-    )
+    fitted = fit_and_crossfit(mapper, seen_descriptors, rows, seed=seed, unseen_descriptors=unseen_descriptors, progress=progress)
     new_rows = fitted.mapper.predict_rows(unseen_descriptors)
     return calibrate_rows(fitted, new_rows, calibration, feature_dim=head.feature_dim, seed=seed)
 
@@ -163,9 +161,7 @@ def _predict(
 def _label_config(classes: _Classes) -> dict[str, Any]:
     """The labels for timm's config; timm and transformers show the descriptions."""
     labels = label_names_for_config(classes.names)
-    shown = {
-        label: ", ".join((entry.name, *entry.synonyms)) for label, entry in zip(labels, classes.names, strict=True)
-    }
+    shown = {label: ", ".join((entry.name, *entry.synonyms)) for label, entry in zip(labels, classes.names, strict=True)}
     return {"label_names": labels, "label_descriptions": shown}
 
 

@@ -62,7 +62,7 @@ def draw_pseudo_features(weights: Tensor, generator: torch.Generator) -> PseudoF
     spread, basis = singular[kept] / singular[0], basis[kept]
     places = ((weights @ basis.T) * spread**_PLACE_POWER) @ basis
     places = places / (places * weights).sum(1).mean()
-    noise = torch.randn(len(labels), len(spread), generator=generator) * spread**_NOISE_POWER @ basis
+    noise = torch.randn(len(labels), len(spread), generator=generator, dtype=torch.float32) * spread**_NOISE_POWER @ basis
     noise = _NOISE * noise / (noise @ weights[:2048].T).std()
     traces = _draw_traces(weights, places, labels, generator)
     plain, traced = (places[labels] + noise) @ weights.T, traces @ weights.T
@@ -85,9 +85,9 @@ def _draw_traces(weights: Tensor, places: Tensor, labels: Tensor, generator: tor
     similarity.scatter_(1, labels[:, None], -2.0)
     nearest = similarity.topk(min(_RELATED, max(1, len(weights) // 4)), dim=1)
     shape = nearest.values.shape
-    strength = torch.randn(shape, generator=generator).square() * nearest.values.clamp_min(0)
-    strength = strength * (torch.rand(shape, generator=generator) < _TRACE_SHARE)
-    return torch.zeros(len(labels), len(weights)).scatter_(1, nearest.indices, strength) @ places
+    strength = torch.randn(shape, generator=generator, dtype=torch.float32).square() * nearest.values.clamp_min(0)
+    strength = strength * (torch.rand(shape, generator=generator, dtype=torch.float32) < _TRACE_SHARE)
+    return torch.zeros(len(labels), len(weights), dtype=torch.float32).scatter_(1, nearest.indices, strength) @ places
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:

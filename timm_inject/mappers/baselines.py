@@ -49,7 +49,7 @@ class MeanRowMapper(_SimilarityMapper):
     name = "mean-row"
 
     def _shares(self, descriptors: Tensor, seen_descriptors: Tensor) -> Tensor:
-        return torch.full((len(descriptors), len(seen_descriptors)), 1 / len(seen_descriptors))
+        return torch.full((len(descriptors), len(seen_descriptors)), 1 / len(seen_descriptors), dtype=torch.float32)
 
 
 class WeightedAverageMapper(_SimilarityMapper):
@@ -174,7 +174,7 @@ _RELATIVE_RIDGE = 0.1
 def _ridge_slope(inputs: Tensor, targets: Tensor) -> Tensor:
     gram = inputs.T @ inputs
     ridge = _RELATIVE_RIDGE * gram.diagonal().mean().clamp_min(1e-12)
-    return torch.linalg.solve(gram + ridge * torch.eye(len(gram)), inputs.T @ targets)
+    return torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=torch.float32), inputs.T @ targets)
 
 
 def _keep_largest(weights: Tensor, count: int) -> Tensor:

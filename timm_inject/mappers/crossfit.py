@@ -10,7 +10,10 @@ from torch import Tensor
 
 from timm_inject.mappers.base import Mapper, ProgressCallback
 
-__all__ = ["Crossfit", "assign_folds", "crossfit"]
+__all__ = ["MIN_CLASSES", "Crossfit", "assign_folds", "crossfit"]
+
+# With one class held out, a mapper needs two to learn from.
+MIN_CLASSES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def crossfit(
     fits: int,
     progress: ProgressCallback | None = None,
 ) -> Crossfit:
-    """Hold each fold of the seen classes out in turn and predict its rows.
+    """Hold each fold of the seen classes out in turn and predict its rows; with fewer than 3 classes, none.
 
     Args:
         create: Makes an unfitted mapper.
@@ -54,7 +57,9 @@ def crossfit(
         fits: How many of the folds are held out, so many fits it takes.
         progress: Called with the step's name, how many folds are done and how many there are.
     """
-    num_folds = max(2, min(num_folds, len(rows)))
+    if len(rows) < MIN_CLASSES:
+        return Crossfit(torch.full((len(rows),), -1), torch.zeros_like(rows))
+    num_folds = min(num_folds, len(rows))
     fold = assign_folds(len(rows), num_folds, torch.Generator().manual_seed(seed))
     predicted = torch.zeros_like(rows)
     fits = min(fits, num_folds)

@@ -63,7 +63,7 @@ class IcisMapper(Mapper):
             "mean_row": mean_row,
             "seen_texts": texts,
             "width": torch.tensor(width),
-            "coefficients": torch.linalg.solve(kernel + ridge * torch.eye(len(kernel)), coordinates),
+            "coefficients": torch.linalg.solve(kernel + ridge * torch.eye(len(kernel), dtype=torch.float32), coordinates),
             "equalizer": share**-_EQUALIZE,
             "basis": basis,
             "length": centred.norm(dim=1).mean(),

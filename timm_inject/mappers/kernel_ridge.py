@@ -43,7 +43,7 @@ class KernelRidgeMapper(Mapper):
             "seen_descriptors": descriptors,
             "mean_row": mean_row,
             "width": torch.tensor(width),
-            "coefficients": torch.linalg.solve(kernel + ridge * torch.eye(len(kernel)), centred),
+            "coefficients": torch.linalg.solve(kernel + ridge * torch.eye(len(kernel), dtype=torch.float32), centred),
         }
 
     def _predict(self, descriptors: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def leave_one_out_rows(kernel: Tensor, centred_rows: Tensor, ridge: float) -> Te
 
     With A = (K + ridge I)^-1, the prediction of row i without itself is y_i - (A y)_i / A_ii.
     """
-    inverse = torch.linalg.inv(kernel + ridge * torch.eye(len(kernel)))
+    inverse = torch.linalg.inv(kernel + ridge * torch.eye(len(kernel), dtype=torch.float32))
     return centred_rows - (inverse @ centred_rows) / inverse.diagonal()[:, None]
 
 

@@ -73,7 +73,7 @@ class IcisNetworks(nn.Module):
         latent = torch.relu(encoder(inputs))
         if self.training and self.dropout:
             # torch's own dropout draws from the global random state, which is the caller's.
-            keep = torch.rand(latent.shape, generator=self._generator) >= self.dropout
+            keep = torch.rand(latent.shape, generator=self._generator, dtype=torch.float32) >= self.dropout
             latent = latent * keep / (1 - self.dropout)
         return decoder(latent)  # type: ignore[no-any-return]
 
