@@ -76,7 +76,7 @@ def _write_atomically(path: Path, tensors: Tensors) -> None:
     os.close(handle)
     try:
         save_file(tensors, temporary)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -21,7 +21,9 @@ _BATCH_SIZE = 64
 class TextEncoder(Protocol):
     """Anything that turns n texts into an array of shape (n, dim): numpy, torch, or nested lists of floats."""
 
-    def encode(self, sentences: list[str], /) -> Any: ...
+    def encode(self, sentences: list[str], /) -> Any:
+        """Return one vector a text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def save_for_hf(model: nn.Module, directory: str | os.PathLike[str], model_confi
             mode = (Path(temporary) / "config.json").stat().st_mode
             for path in sorted(Path(temporary).iterdir()):
                 path.chmod(mode)  # safetensors makes its file private
-                os.replace(path, target / path.name)
+                path.replace(target / path.name)
     except (OSError, SafetensorError) as error:
         raise SaveError(f"The model could not be saved to '{target}': {error}. Choose a folder that you can write to.") from error
     return target

@@ -75,7 +75,7 @@ class IcisNetworks(nn.Module):
             # torch's own dropout draws from the global random state, which is the caller's.
             keep = torch.rand(latent.shape, generator=self._generator, dtype=torch.float32) >= self.dropout
             latent = latent * keep / (1 - self.dropout)
-        return decoder(latent)  # type: ignore[no-any-return]
+        return decoder(latent)
 
 
 def icis_loss(networks: IcisNetworks, descriptors: Tensor, rows: Tensor, is_seen: Tensor) -> Tensor:
