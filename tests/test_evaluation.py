@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.conftest import NAMES, WordEncoder
+from tests.conftest import NAMES, WordEncoder, needs_offline
 from timm_inject import ClassNameError, ImageError, classify, evaluate, inject
 from timm_inject.evaluation import gzsl_scores
 
@@ -96,3 +96,9 @@ def test_classify_gives_the_likeliest_first_and_marks_new_ones(patched):
     assert [entry.probability for entry in top] == sorted((entry.probability for entry in top), reverse=True)
     assert {entry.name for entry in top if entry.is_new} == {"okapi", "coyote"}
     assert sum(entry.probability for entry in top) == pytest.approx(1)
+
+
+@needs_offline
+def test_folders_may_be_named_by_wordnet_id_or_synonym(packaged_model, tmp_path):
+    scores = evaluate(packaged_model, _images(tmp_path, "n11939491", "Tinca tinca"))
+    assert list(scores.accuracy_of_class) == ["tench", "daisy"]

@@ -145,11 +145,11 @@ def _folder_dataset(model: nn.Module, names: list[ClassName], folder: Path) -> D
 
 def _index_folders(folders: list[str], names: list[ClassName]) -> list[int]:
     index_of_key: dict[str, int] = {}
-    # Names and WordNet ids first: a class's own name wins over another's synonym.
+    # Names and labels (WordNet ids, for ImageNet) first: a class's own name wins over another's synonym.
     for index, name in enumerate(names):
         index_of_key.setdefault(match_key(name.name), index)
-        if name.synset is not None:
-            index_of_key.setdefault(match_key(name.synset.wnid), index)
+        if name.label is not None:
+            index_of_key.setdefault(match_key(name.label), index)
     for index, name in enumerate(names):
         for synonym in name.synonyms:
             index_of_key.setdefault(match_key(synonym), index)
