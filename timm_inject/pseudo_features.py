@@ -23,7 +23,7 @@ from timm_inject.mappers.base import normalize
 __all__ = ["PseudoFeatures", "draw_pseudo_features"]
 
 # Set so that margins and rivals of pseudo-features look like those of 1,300 ImageNet photos under an EfficientNet-Lite0
-# head that knows all their classes.
+# head that knows all their classes; scores of hidden classes on the same photos were in view.
 _RELATED = 16  # classes that can leave a trace
 _TRACE_SHARE = 0.5  # share of them that does
 _NOISE = 0.12  # noise of a logit, beside 1 for the class's own
