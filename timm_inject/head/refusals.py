@@ -1,0 +1,204 @@
+"""Why a head can't be resized, and what to load or do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from timm.models import get_pretrained_cfg, list_pretrained
+from torch import nn
+
+from timm_inject.errors import list_some
+
+__all__ = [
+    "config_value",
+    "growing_text",
+    "label",
+    "no_classifier_text",
+    "no_get_classifier_text",
+    "no_leaf_text",
+    "not_a_model_text",
+    "not_plain_text",
+    "parametrised_text",
+    "peft_text",
+    "projection_text",
+    "scripted_text",
+    "shape_text",
+    "states_label_set",
+    "tied_text",
+    "type_name",
+    "unregistered_text",
+    "wrong_count_text",
+]
+
+_EXAMPLE_TAG = "vit_base_patch16_224.augreg_in1k"
+_CLASSIFIER_MARKS = ("in1k", "in12k", "in21k", "in22k")
+
+
+def config_value(model: nn.Module, key: str) -> Any:
+    """Read a key of the model's pretrained config, be it a mapping, an object or missing."""
+    config = getattr(model, "pretrained_cfg", None)
+    return config.get(key) if isinstance(config, Mapping) else getattr(config, key, None)
+
+
+def label(model: nn.Module) -> str:
+    """Name a model in a message: its architecture, or its class."""
+    return repr(str(config_value(model, "architecture") or type(model).__name__))
+
+
+def type_name(value: object) -> str:
+    """Name a type with its module, torch's own layers as `nn.Linear`."""
+    module = type(value).__module__
+    module = "nn" if module.startswith(("torch.nn.modules.", "torch.nn.parameter")) else module
+    return f"{module}.{type(value).__name__}".removeprefix("builtins.")
+
+
+def not_a_model_text(model: object) -> str:
+    """`model` is no module."""
+    if isinstance(model, str):
+        return f"`model` must be a model, got the name {model!r}. Write timm.create_model({model!r}, pretrained=True)."
+    return (
+        f"`model` must be a timm model (a torch.nn.Module), got {type_name(model)}. "
+        f"Create one with timm.create_model({_EXAMPLE_TAG!r}, pretrained=True)."
+    )
+
+
+def scripted_text(model: torch.jit.ScriptModule) -> str:
+    """The model is TorchScript."""
+    return (
+        f"The model is a scripted or traced {model.original_name}, whose layers can't be changed. "
+        "Inject into the eager model first, then script or trace it."
+    )
+
+
+def no_get_classifier_text(model: nn.Module) -> str:
+    """The model does not say what its classifier is: an encoder, a feature extractor, a wrapper, or no timm model."""
+    text = f"{label(model)} ({type_name(model)}) has no get_classifier(), which every timm classifier has. "
+    inner = model._modules.get("module")
+    if inner is not None and hasattr(inner, "get_classifier"):
+        return text + "It wraps a model that does: pass `model.module`."
+    if config_value(model, "architecture") and not getattr(model, "num_classes", 0):
+        text += "It gives features, not classes. "
+    return text + _suggest_tag(model)
+
+
+def no_classifier_text(model: nn.Module) -> str:
+    """The classifier is an Identity, or missing."""
+    return f"{label(model)} has no classifier (`num_classes=0`); inject needs trained rows to learn from. {_suggest_tag(model)}"
+
+
+def no_leaf_text(model: nn.Module, found: object) -> str:
+    """The classifier holds no layer that we know how to resize."""
+    return (
+        f"{label(model)} has a classifier of type {type_name(found)}; a plain nn.Linear or 1x1 nn.Conv2d with one row a class is "
+        f"expected, alone, last in an nn.Sequential, or inside one of timm's own heads. {_suggest_linear()}"
+    )
+
+
+def peft_text(model: nn.Module, found: object) -> str:
+    """The classifier is wrapped by PEFT, so its weight is the sum of several."""
+    return (
+        f"The classifier of {label(model)} is wrapped by PEFT ({type_name(found)}), so its weight is the sum of several. "
+        "Merge the adapters first, model = peft_model.merge_and_unload(), and inject into the result."
+    )
+
+
+def unregistered_text(model: nn.Module) -> str:
+    """`get_classifier()` returns something that would not be saved."""
+    return (
+        f"get_classifier() of {label(model)} returns a layer that is not one of the model's modules. "
+        "Register it as an attribute of the model, so that it is saved with it."
+    )
+
+
+def growing_text(model: nn.Module, names: Iterable[str]) -> str:
+    """More tensors follow the class count than the leaves found."""
+    return (
+        f"{label(model)} has tensors of one entry a class besides its classifier's: {list_some(map(repr, sorted(names)))}. "
+        f"They can't be predicted from names. {_suggest_linear()}"
+    )
+
+
+def parametrised_text(model: nn.Module, names: Iterable[str]) -> str:
+    """The weight is computed from something else."""
+    return (
+        f"The classifier of {label(model)} is parametrised ({list_some(sorted(names))}), so its weight is "
+        "computed and can't be widened. Make it a plain weight first with "
+        "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight'), or, for the older functions, "
+        "remove_weight_norm, remove_spectral_norm or prune.remove."
+    )
+
+
+def not_plain_text(where: str, parameter: object) -> str:
+    """A parameter is quantised, sharded, complex, or no parameter at all."""
+    return (
+        f"{where} is a {type_name(parameter)} of {getattr(parameter, 'dtype', 'no dtype')}, such as quantised "
+        "or sharded layers have; a plain floating-point nn.Parameter is expected. Inject into the model before "
+        "it is quantised or sharded."
+    )
+
+
+def shape_text(where: str, shape: tuple[int, ...], declared: tuple[int, ...]) -> str:
+    """A parameter's shape is not the one that its layer declares."""
+    return (
+        f"{where} has shape {shape} where the layer declares {declared}. Replace the whole layer "
+        "by one of the right size instead of its tensors."
+    )
+
+
+def tied_text(model: nn.Module, name: str, shared: Iterable[str]) -> str:
+    """Another module uses the same parameter."""
+    return (
+        f"The classifier {name!r} of {label(model)} shares its parameters with "
+        f"{list_some(map(repr, shared))} (tied weights), so it can't grow alone. Give it a copy first: "
+        "layer.weight = torch.nn.Parameter(layer.weight.detach().clone())."
+    )
+
+
+def wrong_count_text(model: nn.Module, name: str, stated: object, found: int) -> str:
+    """The model's `num_classes` is not the classifier's."""
+    return (
+        f"{label(model)} states num_classes={stated}, but its classifier {name!r} has {found} "
+        f"outputs. If you replaced the layer by hand, set `model.num_classes = {found}`; if its outputs "
+        "are not classes (a projection), load a tag with a trained classifier."
+    )
+
+
+def projection_text(model: nn.Module, name: str, width: int) -> str:
+    """The outputs are the dimensions of an embedding."""
+    tag = f"{config_value(model, 'architecture')}.{config_value(model, 'tag')}"
+    return (
+        f"The layer {name!r} of {tag!r} is no classifier: its {width} outputs are the dimensions of an image embedding, as "
+        f"contrastive training (CLIP, SigLIP, PE) leaves them. {_suggest_tag(model)} If its outputs are classes, because you "
+        f"trained it on some, pass `seen_class_names` ({width} names in logit order)."
+    )
+
+
+def states_label_set(tag: object) -> bool:
+    """Say whether a pretrained tag ends in a training set of classes ("openai_ft_in1k") or not ("openai")."""
+    return any(mark in str(tag) for mark in _CLASSIFIER_MARKS)
+
+
+def _suggest_linear() -> str:
+    return f"Load a model with such a layer, for example timm.create_model({_EXAMPLE_TAG!r}, pretrained=True)."
+
+
+def _suggest_tag(model: nn.Module) -> str:
+    """Name a tag with a classifier: the model's own, else one of the same architecture, else a well-known one."""
+    architecture, tag = config_value(model, "architecture"), config_value(model, "tag")
+    names = sorted(
+        filter(_has_classifier, list_pretrained(f"{architecture}.*") if architecture else []),
+        key=lambda name: name != f"{architecture}.{tag}",
+    )
+    if not names:
+        return f"Load a tag with a trained head, such as timm.create_model({_EXAMPLE_TAG!r}, pretrained=True)."
+    return (
+        f"Load a tag with a trained head, such as timm.create_model({names[0]!r}, pretrained=True), "
+        "leaving out `num_classes=0` and `features_only`."
+    )
+
+
+def _has_classifier(name: str) -> bool:
+    config = get_pretrained_cfg(name)
+    return states_label_set(name) and bool(config and config.num_classes and config.classifier)
