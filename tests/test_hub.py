@@ -7,13 +7,11 @@ import sys
 import pytest
 import timm
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from tests.conftest import NAMES, WordEncoder
 from timm_inject import ArgumentValueError, SaveError, inject, injection_record, save_for_hf
-from timm_inject.model_card import render_model_card
-from timm_inject.record import CONFIG_KEY, InjectionRecord, find_record
+from timm_inject.record import CONFIG_KEY, find_record
 
 NEW = ["okapi", "electric scooter"]
 
@@ -56,7 +54,7 @@ def test_folder_holds_safetensors_config_and_card_only(patched, tmp_path):
     config = {"note": "mine"}
     save_for_hf(patched, tmp_path, model_config=config)
     assert config == {"note": "mine"}
-    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "model.safetensors", "timm_inject.png"}
     assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
     written = json.loads((tmp_path / "config.json").read_text())
     assert written["note"] == "mine"
@@ -67,6 +65,32 @@ def test_existing_readme_is_kept(patched, tmp_path):
     (tmp_path / "README.md").write_text("mine")
     save_for_hf(patched, tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_a_card_of_ours_is_replaced_until_somebody_changes_it(patched, tmp_path):
+    save_for_hf(patched, tmp_path)
+    inject(patched, ["coyote"], encoder=WordEncoder())
+    save_for_hf(patched, tmp_path)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "3 injected classes" in card
+    (tmp_path / "README.md").write_text(card.replace("coyote", "prairie wolf"), encoding="utf-8")
+    save_for_hf(patched, tmp_path)
+    assert "prairie wolf" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_config_fits_transformers(patched, tmp_path):
+    """TimmWrapper passes num_classes itself and takes no second one from `model_args`."""
+    save_for_hf(patched, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["num_classes"] == 12
+    assert "num_classes" not in config["model_args"]
+
+
+def test_data_config_and_model_args_reach_timm(patched, tmp_path):
+    save_for_hf(patched, tmp_path, model_args={"drop_rate": 0.1}, data_config={"crop_pct": 0.5})
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["model_args"]["drop_rate"] == 0.1
+    assert config["pretrained_cfg"]["crop_pct"] == 0.5
 
 
 def test_a_failed_save_leaves_the_old_files(patched, tmp_path, monkeypatch):
@@ -96,21 +120,3 @@ def test_a_model_without_injected_classes_is_saved_and_has_no_record(small_model
     assert find_record(loaded) is None
     with pytest.raises(ArgumentValueError, match="This model holds no injected classes"):
         injection_record(loaded)
-
-
-def test_record_of_another_format_is_told(patched):
-    with pytest.raises(ArgumentValueError, match="has format 99; this version of timm_inject reads 1"):
-        InjectionRecord.from_dict({**injection_record(patched).to_dict(), "format": 99})
-
-
-def test_card_escapes_what_users_type(small_model):
-    names = {"<script>alert(1)</script>": None, "a|b `c`": "line one\nline [two](x)"}
-    inject(small_model, names, encoder=WordEncoder())
-    card = render_model_card(small_model, injection_record(small_model))
-    assert "<script>" not in card
-    assert "\\[two\\]\\(x\\)" in card
-    rows = [line for line in card.splitlines() if line.startswith(("| 10 ", "| 11 "))]
-    assert len(rows) == 2
-    metadata = yaml.safe_load(card.split("---")[1])
-    assert metadata["library_name"] == "timm"
-    assert "Logits 10 to 11 are synthetic" in card

@@ -243,7 +243,7 @@ STEPS = [
     "encode_descriptors",
     "fit_and_crossfit",
     "calibrate_rows",
-    "widen_head",
+    "resize_head",
 ]
 
 

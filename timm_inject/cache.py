@@ -2,26 +2,61 @@
 
 Files are safetensors, named by a hash of everything that determines their content, so an entry never goes stale. They are
 written to a temporary name and moved into place, so a killed process leaves no half-written entry, and two processes that
-write the same entry write the same bytes.
+write the same entry write the same bytes. Only files of such names in the folders of `CACHE_KINDS` are ever deleted, so a cache
+folder that holds other things too loses none of them.
 """
 
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
-__all__ = ["CACHE_VARIABLE", "cache_directory", "content_key", "load_or_compute"]
+__all__ = [
+    "CACHE_KINDS",
+    "CACHE_VARIABLE",
+    "CacheReport",
+    "cache_directory",
+    "clear_cache",
+    "content_key",
+    "inspect_cache",
+    "load_or_compute",
+]
 
 CACHE_VARIABLE = "TIMM_INJECT_CACHE"
+CACHE_KINDS = ("embeddings", "mappers")
 _MAX_BYTES = 512 * 1024**2
+# What a killed process left behind: nothing takes so long to write.
+_STALE_SECONDS = 3600.0
+_ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+_TEMPORARY_NAME = re.compile(r"[0-9a-f]{64}\..+\.tmp")
 
 Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReport:
+    """What lies in the cache, or was taken out of it.
+
+    Attributes:
+        directory: The folder; None where the cache is switched off.
+        entries: Kind -> number of files.
+        sizes: Kind -> bytes.
+        max_bytes: Above this the entries that were used longest ago go.
+    """
+
+    directory: Path | None
+    entries: dict[str, int]
+    sizes: dict[str, int]
+    max_bytes: int
 
 
 def cache_directory() -> Path | None:
@@ -60,19 +95,48 @@ def load_or_compute(kind: str, key: str, compute: Callable[[], Mapping[str, torc
         return dict(compute())
     path = directory / kind / f"{key}.safetensors"
     with contextlib.suppress(OSError, SafetensorError):
-        tensors = load_file(path)
+        # Not `load_file`: that maps the file, and fails in its own way where another process deletes it meanwhile.
+        tensors = load(path.read_bytes())
         os.utime(path)  # Marks the entry as used, for `_drop_oldest`.
         return dict(tensors)
     tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, SafetensorError):
         _write_atomically(path, tensors)
         _drop_oldest(directory)
     return tensors
 
 
+def inspect_cache() -> CacheReport:
+    """Say what lies in the cache."""
+    directory = cache_directory()
+    found = list(_files(directory)) if directory else []
+    return _report(directory, found)
+
+
+def clear_cache() -> CacheReport:
+    """Delete every entry, also one that another process is using (it has read it already, or computes it again).
+
+    Returns:
+        What was deleted; a file that cannot be deleted is left where it is.
+    """
+    directory = cache_directory()
+    gone: list[tuple[float, int, Path]] = []
+    for entry in list(_files(directory)) if directory else []:
+        with contextlib.suppress(OSError):
+            entry[2].unlink()
+            gone.append(entry)
+    return _report(directory, gone)
+
+
+def _report(directory: Path | None, files: list[tuple[float, int, Path]]) -> CacheReport:
+    sizes = {kind: [size for _, size, path in files if path.parent.name == kind] for kind in CACHE_KINDS}
+    entries = {kind: len(found) for kind, found in sizes.items()}
+    return CacheReport(directory, entries, {kind: sum(found) for kind, found in sizes.items()}, _MAX_BYTES)
+
+
 def _write_atomically(path: Path, tensors: Tensors) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")
     os.close(handle)
     try:
         save_file(tensors, temporary)
@@ -83,17 +147,25 @@ def _write_atomically(path: Path, tensors: Tensors) -> None:
 
 
 def _drop_oldest(directory: Path) -> None:
-    entries = sorted(_stats(directory.rglob("*.safetensors")), reverse=True)
+    """Keep the entries that were used last, up to the size limit, and clear away what killed processes left."""
     total = 0
-    for _, size, path in entries:
+    for used, size, path in sorted(_files(directory), reverse=True):
+        is_stale = path.suffix == ".tmp" and time.time() - used > _STALE_SECONDS
         total += size
-        if total > _MAX_BYTES:
-            path.unlink(missing_ok=True)
+        if is_stale or (total > _MAX_BYTES and path.suffix != ".tmp"):
+            # Another process may be deleting it too, or, on Windows, reading it.
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
-def _stats(paths: Iterable[Path]) -> Iterable[tuple[float, int, Path]]:
-    for path in paths:
-        # Another process may drop an entry between the listing and this look at it.
-        with contextlib.suppress(FileNotFoundError):
-            status = path.stat()
-            yield status.st_mtime, status.st_size, path
+def _files(directory: Path) -> Iterator[tuple[float, int, Path]]:
+    """(time of the last use, size, path) of every file that this module wrote."""
+    for kind in CACHE_KINDS:
+        with contextlib.suppress(OSError):
+            for path in (directory / kind).iterdir():
+                if not (_ENTRY_NAME.fullmatch(path.name) or _TEMPORARY_NAME.fullmatch(path.name)):
+                    continue
+                # It may be gone since the listing.
+                with contextlib.suppress(OSError):
+                    status = path.stat()
+                    yield status.st_mtime, status.st_size, path

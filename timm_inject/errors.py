@@ -13,6 +13,12 @@ __all__ = [
     "DescriptionError",
     "EncoderError",
     "HeadWeightsError",
+    "HubConflictError",
+    "HubConnectionError",
+    "HubError",
+    "HubPermissionError",
+    "HubServerError",
+    "HubTokenError",
     "ImageError",
     "InjectionWarning",
     "MapperError",
@@ -67,6 +73,30 @@ class MapperError(TimmInjectError, ValueError):
 
 class SaveError(TimmInjectError, OSError):
     """A folder could not be written."""
+
+
+class HubError(TimmInjectError, OSError):
+    """The Hub did not take what was pushed; the text says what is left there. Subclasses tell the reasons apart."""
+
+
+class HubTokenError(HubError):
+    """There is no access token, or the Hub does not know it."""
+
+
+class HubPermissionError(HubError, PermissionError):
+    """The token's owner may not write there."""
+
+
+class HubConflictError(HubError, FileExistsError):
+    """The repository holds something that the push would replace, or was changed meanwhile."""
+
+
+class HubConnectionError(HubError, ConnectionError):
+    """The Hub could not be reached, or the connection was lost."""
+
+
+class HubServerError(HubError):
+    """The Hub had an error of its own (5xx), or takes no more requests for now (429)."""
 
 
 class ImageError(TimmInjectError, ValueError):

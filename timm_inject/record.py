@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import huggingface_hub
 from torch import nn
 
 from timm_inject.errors import ArgumentValueError
+from timm_inject.head import unwrap_model
 
-__all__ = ["CONFIG_KEY", "RECORD_ATTRIBUTE", "InjectedClass", "InjectionRecord", "find_record", "injection_record"]
+__all__ = [
+    "CONFIG_KEY",
+    "LABEL_KEYS",
+    "RECORD_ATTRIBUTE",
+    "InjectedClass",
+    "InjectionRecord",
+    "base_of",
+    "find_record",
+    "injection_record",
+    "start_record",
+]
 
 # The attribute holds a plain dict, so that the model can be copied and unpickled where timm_inject is not installed.
 RECORD_ATTRIBUTE = "timm_inject_record"
 # Unknown top-level keys of timm's config.json are kept by timm's writer and ignored by its reader.
 CONFIG_KEY = "timm_inject"
+LABEL_KEYS = ("label_names", "label_descriptions")
 _FORMAT = 1
+_DATASETS = {"in1k": "imagenet-1k", "in12k": "imagenet-12k", "in21k": "imagenet-21k", "in22k": "imagenet-22k"}
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,12 @@ class InjectedClass:
         mapper: Registry name of the mapper.
         calibration: "harmonic", "keep-seen" or None.
         seed: Seed of the training.
+        lemmas: The names that were embedded, the one given at the injection first; empty in records of older versions.
+        settings: Hash of everything but the name that decides the row; a key of `InjectionRecord.probes`.
+        row_hash: Hash of the row as it was written, to tell whether it was changed since.
+        leans_on: (seen class, share) of the seen classes that decide the row most, strongest first.
+        confidence: How sure the mapper is of the row, a fraction in [0, 1], or None.
+        warning: What is doubtful about the class, in words, or None.
     """
 
     name: str
@@ -48,6 +69,12 @@ class InjectedClass:
     mapper: str
     calibration: str | None
     seed: int
+    lemmas: tuple[str, ...] = ()
+    settings: str | None = None
+    row_hash: str | None = None
+    leans_on: tuple[tuple[str, float], ...] = ()
+    confidence: float | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +86,25 @@ class InjectionRecord:
         classes: The injected classes, in logit order.
         versions: Package -> version at the last injection.
         self_score: Image-free estimates at the last injection, fractions in [0, 1]; see `CalibratedRows`.
+        probes: Settings -> a few numbers of the seen descriptors, to tell encoders of one id apart.
+        base_model: Hub id of the model before the first injection, or None where its config names none.
+        datasets: Hub ids of the datasets that the base model was trained on, as its tag states them.
+        original_labels: The label keys of the config before the first injection; what was missing is None.
     """
 
     num_seen: int
     classes: tuple[InjectedClass, ...]
     versions: dict[str, str]
     self_score: dict[str, float]
+    probes: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    base_model: str | None = None
+    datasets: tuple[str, ...] = ()
+    original_labels: dict[str, Any] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """How many outputs the model has with them."""
+        return self.num_seen + len(self.classes)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy, as it is written under the config key `timm_inject`."""
@@ -77,19 +117,81 @@ class InjectionRecord:
         Raises:
             ArgumentValueError: The data is of another format.
         """
-        if data.get("format") != _FORMAT:
+        if not isinstance(data, Mapping) or data.get("format") != _FORMAT:
+            data = data if isinstance(data, Mapping) else {}
             raise ArgumentValueError(
                 f"The model's injection record has format {data.get('format')!r}; this version of timm_inject reads {_FORMAT}. "
                 f"Update timm_inject."
             )
-        known = {field.name for field in fields(InjectedClass)}
-        classes = [{key: value for key, value in entry.items() if key in known} for entry in data["classes"]]
-        return InjectionRecord(
-            num_seen=int(data["num_seen"]),
-            classes=tuple(InjectedClass(**entry | {"descriptions": tuple(entry["descriptions"])}) for entry in classes),
-            versions=dict(data["versions"]),
-            self_score=dict(data["self_score"]),
-        )
+        try:
+            return _read_record(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArgumentValueError(
+                f"The model's injection record is damaged: {type(error).__name__}: {error!s:.200}. Save the model again with the "
+                f"version of timm_inject that wrote it, or take the key {CONFIG_KEY!r} out of its config.json."
+            ) from error
+
+
+def _read_record(data: Mapping[str, Any]) -> InjectionRecord:
+    """Read a record that may come from anyone: every field has the type that is written, or the read fails."""
+    num_seen = _number(data["num_seen"], int)
+    classes = tuple(_read_class(entry) for entry in data["classes"])
+    if num_seen < 1 or [entry.index for entry in classes] != list(range(num_seen, num_seen + len(classes))):
+        raise ValueError("the logits of the injected classes do not follow those of the seen ones")
+    labels = data.get("original_labels")
+    return InjectionRecord(
+        num_seen=num_seen,
+        classes=classes,
+        versions={_text(key): _text(value) for key, value in data["versions"].items()},
+        self_score={_text(key): _number(value, float) for key, value in data["self_score"].items()},
+        probes={_text(key): tuple(_number(number, float) for number in value) for key, value in data.get("probes", {}).items()},
+        base_model=_text_or_none(data.get("base_model")),
+        datasets=tuple(_text(value) for value in data.get("datasets", ())),
+        original_labels=dict(labels) if labels is not None else None,
+    )
+
+
+def _read_class(entry: Mapping[str, Any]) -> InjectedClass:
+    confidence = entry.get("confidence")
+    return InjectedClass(
+        name=_text(entry["name"]),
+        index=_number(entry["index"], int),
+        descriptions=_texts(entry["descriptions"]),
+        description_source=_text(entry["description_source"]),
+        synset=_text_or_none(entry["synset"]),
+        encoder=_text(entry["encoder"]),
+        mapper=_text(entry["mapper"]),
+        calibration=_text_or_none(entry["calibration"]),
+        seed=_number(entry["seed"], int),
+        lemmas=_texts(entry.get("lemmas", ())),
+        settings=_text_or_none(entry.get("settings")),
+        row_hash=_text_or_none(entry.get("row_hash")),
+        leans_on=tuple((_text(name), _number(share, float)) for name, share in entry.get("leans_on", ())),
+        confidence=None if confidence is None else _number(confidence, float),
+        warning=_text_or_none(entry.get("warning")),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {value!r:.80}")
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError(f"expected a list of texts, got {values!r:.80}")
+    return tuple(_text(value) for value in values)
+
+
+def _number(value: object, kind: type[_Number]) -> _Number:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or kind(value) != value:
+        raise TypeError(f"expected a finite {kind.__name__}, got {value!r:.80}")
+    return kind(value)
 
 
 def injection_record(model: nn.Module) -> InjectionRecord:
@@ -98,7 +200,7 @@ def injection_record(model: nn.Module) -> InjectionRecord:
     Raises:
         ArgumentValueError: Nothing was injected, or the record is of another format.
     """
-    record = find_record(model)
+    record = find_record(unwrap_model(model))
     if record is None:
         raise ArgumentValueError(
             "This model holds no injected classes: nothing was injected, or it was saved without its record (timm's own "
@@ -108,11 +210,37 @@ def injection_record(model: nn.Module) -> InjectionRecord:
 
 
 def find_record(model: nn.Module) -> InjectionRecord | None:
-    """The same, or None where nothing was injected."""
+    """The same, or None where nothing was injected, or where the head was replaced since."""
     data = getattr(model, RECORD_ATTRIBUTE, None)
     if data is None:
         data = _read_config(getattr(model, "pretrained_cfg", None)).get(CONFIG_KEY)
-    return InjectionRecord.from_dict(data) if data else None
+    if not data:
+        return None
+    record = InjectionRecord.from_dict(data)
+    num_classes = getattr(model, "num_classes", None)
+    return None if isinstance(num_classes, int) and num_classes != record.num_classes else record
+
+
+def start_record(model: nn.Module, num_seen: int) -> InjectionRecord:
+    """The record of a model that holds no injected class yet: what is needed to undo, and where the model comes from."""
+    config = getattr(model, "pretrained_cfg", None)
+    base_model, datasets = base_of(model)
+    labels = {key: config.get(key) for key in LABEL_KEYS} if isinstance(config, Mapping) else dict.fromkeys(LABEL_KEYS)
+    return InjectionRecord(num_seen, (), {}, {}, base_model=base_model, datasets=datasets, original_labels=labels)
+
+
+def base_of(model: nn.Module) -> tuple[str | None, tuple[str, ...]]:
+    """Say which model on the Hub this one comes from, and the datasets that its tag states, both for the card's metadata.
+
+    Source of the tags' meaning: timm's naming of pretrained tags, such as "sw_in12k_ft_in1k".
+    """
+    config = getattr(model, "pretrained_cfg", None)
+    if not isinstance(config, Mapping):
+        return None, ()
+    hub_id = config.get("hf_hub_id")
+    parts = str(config.get("tag") or "").split("_")
+    datasets = tuple(dict.fromkeys(_DATASETS[part] for part in reversed(parts) if part in _DATASETS))
+    return (hub_id if isinstance(hub_id, str) and hub_id else None), datasets
 
 
 def _read_config(pretrained_cfg: Any) -> dict[str, Any]:

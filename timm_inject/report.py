@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from timm_inject.cache import CacheReport
 from timm_inject.classification import Prediction
 from timm_inject.evaluation import GzslScores
 from timm_inject.record import InjectionRecord
 
-__all__ = ["injection_lines", "prediction_lines", "score_lines"]
+__all__ = ["cache_lines", "injection_lines", "prediction_lines", "score_lines"]
 
 _BAR_WIDTH = 24
 _NAME_WIDTH = 28
@@ -42,6 +43,15 @@ def score_lines(scores: GzslScores) -> list[str]:
     ]
     shown = [f"  {name:<40} {'no images' if value is None else f'{value:.1%}'}" for name, value in figures]
     return [f"{scores.num_images} images of {len(scores.accuracy_of_class)} classes", *shown]
+
+
+def cache_lines(report: CacheReport, *, cleared: bool) -> list[str]:
+    """The cache's folder, and one line a kind of entry."""
+    if report.directory is None:
+        return ["The cache is switched off."]
+    lines = [f"  {kind:<12} {number:>6} files  {report.sizes[kind] / 1e6:8.1f} MB" for kind, number in report.entries.items()]
+    limit = "" if cleared else f", at most {report.max_bytes / 1e6:.0f} MB"
+    return [f"{'Deleted from' if cleared else 'Cache in'} {report.directory}{limit}", *lines]
 
 
 def _bar(share: float) -> str:

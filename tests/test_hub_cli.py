@@ -1,0 +1,81 @@
+"""The commands card and cache; push is tested with the Hub."""
+
+import json
+
+import pytest
+
+from tests.conftest import WordEncoder
+from timm_inject import cache, cli, inject, save_for_hf
+
+
+def run(capsys, *arguments):
+    code = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def saved(small_model, tmp_path):
+    inject(small_model, ["okapi"], encoder=WordEncoder())
+    return save_for_hf(small_model, tmp_path / "model")
+
+
+def test_card(capsys, saved):
+    before = (saved / "README.md").read_bytes()
+    (saved / "README.md").unlink()
+    assert run(capsys, "card", saved) == (0, f"Written: {saved / 'README.md'}\n", "")
+    assert (saved / "README.md").read_bytes() == before
+    code, out, _ = run(capsys, "card", saved, "--repo-id", "alice/zoo", "--json")
+    assert (code, json.loads(out)) == (0, {"card": str(saved / "README.md")})
+    assert "hf-hub:alice/zoo" in (saved / "README.md").read_text(encoding="utf-8")
+
+
+def test_card_keeps_what_somebody_wrote(capsys, saved):
+    (saved / "README.md").write_text("mine")
+    code, out, err = run(capsys, "card", saved)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"timm-inject: '{saved / 'README.md'}' was written or changed by somebody and is kept. Move it away, or overwrite it on "
+        "purpose.\n"
+    )
+    assert (saved / "README.md").read_text() == "mine"
+    assert run(capsys, "card", saved, "--overwrite")[0] == 0
+    assert "1 injected class" in (saved / "README.md").read_text(encoding="utf-8")
+
+
+def test_card_of_a_folder_without_a_patched_model(capsys, small_model, tmp_path):
+    save_for_hf(small_model, tmp_path / "plain")
+    code, out, err = run(capsys, "card", tmp_path / "plain")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"timm-inject: The model in '{tmp_path / 'plain'}' holds no injected classes: ")
+    assert err.count("\n") == 1
+
+
+def test_cache(capsys, small_model, own_cache, monkeypatch):
+    assert run(capsys, "cache")[1] == (
+        f"Cache in {own_cache}, at most 537 MB\n"
+        "  embeddings        0 files       0.0 MB\n"
+        "  mappers           0 files       0.0 MB\n"
+    )
+    inject(small_model, ["okapi"], encoder=WordEncoder())
+    code, out, _ = run(capsys, "cache", "--json")
+    report = json.loads(out)
+    assert (code, report["entries"], report["cleared"]) == (0, {"embeddings": 0, "mappers": 1}, False)
+    assert report["directory"] == str(own_cache)
+    assert "mappers           1 files" in run(capsys, "cache", "--clear")[1]
+    assert cache.inspect_cache().entries == {"embeddings": 0, "mappers": 0}
+    assert run(capsys, "cache", "--clear", "--quiet") == (0, "", "")
+    monkeypatch.setenv(cache.CACHE_VARIABLE, "off")
+    assert run(capsys, "cache") == (0, "The cache is switched off.\n", "")
+
+
+def test_ctrl_c_in_a_push_says_what_is_left(capsys, saved, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "push_folder", stop)
+    code, _, err = run(capsys, "push", saved, "alice/zoo")
+    assert (code, err) == (
+        130,
+        "timm-inject: stopped; the repository is as it was, unless the commit had arrived. Pushing again is safe.\n",
+    )
