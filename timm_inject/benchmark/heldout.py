@@ -1,0 +1,189 @@
+"""ImageNet heads with classes hidden: their rows are deleted, and the classes are given back by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from timm_inject.benchmark.errors import BenchmarkDataError
+from timm_inject.benchmark.results import Result, Setting, data_fingerprint
+from timm_inject.benchmark.units import CALIBRATION_NAMES, Problem, Unit, measure_calibrations
+from timm_inject.class_names import ClassName
+from timm_inject.class_texts import ClassText, resolve_class_texts
+from timm_inject.descriptors import encode_descriptors
+from timm_inject.encoder import LoadedEncoder
+from timm_inject.mappers import ProgressCallback
+from timm_inject.mappers.crossfit import assign_folds
+
+__all__ = ["TEXT_KINDS", "VECTOR_KINDS", "HeldOutBenchmark", "HeldOutHead", "HeldOutPlan", "TextKind", "count_senses"]
+
+# How a hidden class is told. "lemma": its first lemma, as a user would type it; the package looks the definition up, and may
+# take another sense. "synset": with the definition of the right sense. "name": the lemma without any definition, and the seen
+# classes likewise. "described": by a description that the user wrote. "wiki2vec", "conceptnet": by the vectors that the ICIS
+# authors published for the 1000 classes, without an encoder.
+TextKind = Literal["lemma", "synset", "name", "described", "wiki2vec", "conceptnet"]
+VECTOR_KINDS: tuple[TextKind, ...] = ("wiki2vec", "conceptnet")
+TEXT_KINDS: tuple[TextKind, ...] = ("lemma", "synset", "name", "described", *VECTOR_KINDS)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutHead:
+    """A trained head and images that it classifies.
+
+    Attributes:
+        name: Of the timm model.
+        rows: (num_classes, row_dim).
+        names: In logit order.
+        features: (num_images, feature_dim), the head's input.
+        labels: (num_images,) logit index.
+    """
+
+    name: str
+    rows: Tensor
+    names: Sequence[ClassName]
+    features: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutPlan:
+    """What to measure.
+
+    Attributes:
+        methods: Names of mappers.
+        texts: How hidden classes are told.
+        num_folds: Into how many folds the classes are dealt; each is hidden once.
+        seeds: Each deals the classes anew.
+    """
+
+    methods: Sequence[str]
+    texts: Sequence[TextKind] = ("lemma",)
+    num_folds: int = 5
+    seeds: Sequence[int] = (0,)
+
+
+class HeldOutBenchmark:
+    """Units of work on one head.
+
+    Args:
+        head: The head, its classes and its images.
+        encoder: Of the texts.
+        descriptions: For "described": class name or label -> text or texts.
+        vectors: For the kinds that are vectors: (num_classes, dim) each, in logit order.
+        progress: Called while something slow runs.
+
+    Attributes:
+        data: Fingerprint of head, images and encoder.
+
+    Raises:
+        BenchmarkDataError: There are not as many vectors as classes.
+    """
+
+    def __init__(
+        self,
+        head: HeldOutHead,
+        encoder: LoadedEncoder,
+        descriptions: Mapping[str, str | Sequence[str]] | None = None,
+        vectors: Mapping[str, Tensor] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        for kind, part in (vectors or {}).items():
+            if len(part) != len(head.rows):
+                raise BenchmarkDataError(
+                    f"There are {len(part)} {kind} vectors, and the head {head.name!r} has {len(head.rows)} classes."
+                )
+        self._head = head
+        self._encoder = encoder
+        self._descriptions = descriptions
+        self._progress = progress
+        self._descriptors: dict[str, tuple[Tensor, Tensor]] = {kind: (part, part) for kind, part in (vectors or {}).items()}
+        self.data = data_fingerprint(
+            head.rows, head.features, head.labels, encoder.encoder_id, sorted((descriptions or {}).items())
+        )
+
+    def units(self, plan: HeldOutPlan) -> Iterator[Unit]:
+        """Everything that the plan asks for."""
+        for texts in plan.texts:
+            for method in plan.methods:
+                for seed in plan.seeds:
+                    for fold in range(plan.num_folds):
+                        yield self._unit(texts, method, seed, fold, plan.num_folds)
+
+    def problem(self, texts: TextKind, seed: int, fold: int, num_folds: int) -> Problem:
+        """Hide a fold: its rows are gone, and its images are those of new classes."""
+        head = self._head
+        hidden = assign_folds(len(head.rows), num_folds, torch.Generator().manual_seed(seed)) == fold
+        order = torch.cat([(~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]])
+        logit_of_class = torch.empty_like(order)
+        logit_of_class[order] = torch.arange(len(order))
+        seen, new = self._encode(texts)
+        return Problem(head.rows[~hidden], seen[~hidden], new[hidden], head.features, logit_of_class[head.labels])
+
+    def _unit(self, texts: TextKind, method: str, seed: int, fold: int, num_folds: int) -> Unit:
+        settings = tuple(
+            Setting(
+                benchmark="imagenet-heldout",
+                part="table",
+                protocol="",
+                descriptors=texts,
+                method=method,
+                calibration=calibration,
+                seed=seed,
+                head=self._head.name,
+                fold=fold,
+                num_seen=len(self._head.rows) - len(self._hidden(seed, fold, num_folds)),
+                data=self.data,
+            )
+            for calibration in CALIBRATION_NAMES
+        )
+
+        def measure() -> Iterator[Result]:
+            notes = count_senses([self._head.names[i] for i in self._hidden(seed, fold, num_folds)], texts)
+            for result in measure_calibrations(self.problem(texts, seed, fold, num_folds), settings, self._progress):
+                yield replace(result, notes=notes)
+
+        return Unit(f"{self._head.name}, {texts}, {method}, seed {seed}, fold {fold}", settings, measure)
+
+    def _hidden(self, seed: int, fold: int, num_folds: int) -> list[int]:
+        folds = assign_folds(len(self._head.rows), num_folds, torch.Generator().manual_seed(seed))
+        return (folds == fold).nonzero()[:, 0].tolist()
+
+    def _encode(self, texts: TextKind) -> tuple[Tensor, Tensor]:
+        """Descriptors of every class as a seen one and as a new one."""
+        if texts not in self._descriptors:
+            seen, new = _class_texts(self._head.names, texts, self._descriptions)
+            self._descriptors[texts] = (
+                encode_descriptors(seen, self._encoder, self._progress),
+                encode_descriptors(new, self._encoder, self._progress),
+            )
+        return self._descriptors[texts]
+
+
+def count_senses(names: Sequence[ClassName], texts: TextKind) -> dict[str, float]:
+    """How many of the names were taken in another sense than the class has, or found no definition."""
+    _, new = _class_texts(names, texts, {}) if texts in ("lemma", "synset", "name") else ([], [])
+    true = [name.synset.wnid if name.synset else None for name in names]
+    taken = [text.synset.wnid if text.synset else None for text in new]
+    other = sum(a is not None and b is not None and a != b for a, b in zip(true, taken, strict=False))
+    return {"new_names": float(len(names)), "other_sense": float(other), "no_definition": float(sum(t is None for t in taken))}
+
+
+def _class_texts(
+    names: Sequence[ClassName], texts: TextKind, descriptions: Mapping[str, str | Sequence[str]] | None
+) -> tuple[list[ClassText], list[ClassText]]:
+    """Every class's text where it is seen, and where it is new."""
+    if texts == "described":
+        described, _ = resolve_class_texts(list(names), [], descriptions or {})
+        return described, described
+    look_up: Literal["auto"] | None = None if texts == "name" else "auto"
+    seen, _ = resolve_class_texts(list(names), [], look_up)
+    if texts == "synset":
+        return seen, seen
+    # The name alone, as a user types it: which of its meanings it has is for the package to find out.
+    typed = [ClassName(name.synset.lemmas[0] if name.synset else name.name) for name in names]
+    new, _ = resolve_class_texts(typed, [], look_up)
+    return seen, new
