@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow census benchmark lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/timm-inject demo
@@ -13,6 +13,15 @@ test: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
+
+census: $(VENV)/.installed-test
+	$(BIN)/python -m tests.census
+
+# CUB: folder of res101.mat and att_splits.mat. IMAGES: ImageNet photos, a sub-folder a class or with labels.csv.
+benchmark: $(VENV)/.installed-test
+	$(BIN)/timm-inject benchmark cub --data-root $(CUB) --protocol both --update-readme README.md
+	$(BIN)/timm-inject benchmark imagenet-heldout --images $(IMAGES) --texts lemma synset name --update-readme README.md
+	$(BIN)/timm-inject benchmark self-score out/benchmark/cub out/benchmark/imagenet-heldout --output docs --update-readme README.md
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -64,7 +64,7 @@ def test_examples(tmp_path):
 
 def test_readme_names_commands_targets_and_files_that_exist():
     commands = set(re.findall(r"^timm-inject (\S+)", README, re.MULTILINE))
-    assert commands == {"inject", "classify", "evaluate", "demo"}
+    assert commands == {"inject", "classify", "evaluate", "demo", "benchmark"}
     for command in commands:
         with pytest.raises(SystemExit) as caught:
             cli.main([command, "--help"])

@@ -14,6 +14,12 @@ from timm_inject.errors import (
     DescriptionError,
     EncoderError,
     HeadWeightsError,
+    HubConflictError,
+    HubConnectionError,
+    HubError,
+    HubPermissionError,
+    HubServerError,
+    HubTokenError,
     ImageError,
     InjectionWarning,
     MapperError,
@@ -23,11 +29,14 @@ from timm_inject.errors import (
     UnsupportedHeadError,
 )
 from timm_inject.evaluation import GzslScores, evaluate
-from timm_inject.hub import save_for_hf
+from timm_inject.hub import push_to_hf_hub, save_for_hf
 from timm_inject.inject import inject
 from timm_inject.mappers import Mapper, mapper_names
 from timm_inject.metrics import harmonic_mean
+from timm_inject.optimizer import refresh_optimizer
 from timm_inject.record import InjectedClass, InjectionRecord, injection_record
+from timm_inject.removal import remove, rename
+from timm_inject.trained_mapper import TrainedMapper, fit_mapper
 from timm_inject.version import __version__
 
 __all__ = [
@@ -39,6 +48,12 @@ __all__ = [
     "EncoderError",
     "GzslScores",
     "HeadWeightsError",
+    "HubConflictError",
+    "HubConnectionError",
+    "HubError",
+    "HubPermissionError",
+    "HubServerError",
+    "HubTokenError",
     "ImageError",
     "InjectedClass",
     "InjectionRecord",
@@ -49,14 +64,20 @@ __all__ = [
     "SaveError",
     "TextEncoder",
     "TimmInjectError",
+    "TrainedMapper",
     "UnknownSeenClassesError",
     "UnsupportedHeadError",
     "__version__",
     "classify",
     "evaluate",
+    "fit_mapper",
     "harmonic_mean",
     "inject",
     "injection_record",
     "mapper_names",
+    "push_to_hf_hub",
+    "refresh_optimizer",
+    "remove",
+    "rename",
     "save_for_hf",
 ]

@@ -20,7 +20,7 @@ from timm_inject.mappers.crossfit import MIN_CLASSES
 from timm_inject.metrics import harmonic_mean
 from timm_inject.pseudo_features import PseudoFeatures, draw_pseudo_features
 
-__all__ = ["CALIBRATIONS", "CalibratedRows", "calibrate_rows"]
+__all__ = ["CALIBRATIONS", "CalibratedRows", "Rehearsed", "calibrate_rows", "check_rehearsable", "rehearse"]
 
 CALIBRATIONS = ("harmonic", "keep-seen", None)
 # "keep-seen" aims at this share of the seen predictions. On photos the share that really moved was up to twice as large.
@@ -60,6 +60,41 @@ class _Rehearsal:
     is_new: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What all rehearsals share; weights are centred on the mean of the seen ones.
+
+    Attributes:
+        pseudo: Features of every seen class.
+        weights: (num_seen, feature_dim), the true ones.
+        held_out_weights: (num_seen, feature_dim), as predicted by a mapper that had not seen the class.
+        mean_weight: (feature_dim,), what was taken off.
+        fold: (num_seen,) in which the class was hidden.
+        generator: Draws who plays new.
+    """
+
+    pseudo: PseudoFeatures
+    weights: Tensor
+    held_out_weights: Tensor
+    mean_weight: Tensor
+    fold: Tensor
+    generator: torch.Generator
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """How hidden seen classes did in the part of new ones, fractions in [0, 1].
+
+    Attributes:
+        scores: `zsl_accuracy`, `seen_accuracy`, `unseen_accuracy` and `harmonic_mean`.
+        accuracy_of_class: (num_seen,) share of a class's pseudo-features that it won over all classes while it played new; NaN
+            where it never did.
+    """
+
+    scores: dict[str, float]
+    accuracy_of_class: Tensor
+
+
 def calibrate_rows(
     fitted: FittedMapper, new_rows: Tensor, calibration: str | None, *, feature_dim: int, seed: int
 ) -> CalibratedRows:
@@ -83,22 +118,13 @@ def calibrate_rows(
     fold = fitted.crossfit.fold
     if calibration is None and int(fold.max()) < 0:
         return CalibratedRows(new_rows, {})
-    if int(fold.max()) < 0:
-        raise MapperError(
-            f"Calibration rehearses with hidden seen classes and needs at least {MIN_CLASSES} of them, the head has {len(fold)}. "
-            f"Pass `calibration=None`."
-        )
+    check_rehearsable(fitted)
     with isolated_float32(), torch.no_grad():
-        rows = fitted.rows
-        held_out = fitted.crossfit.rows
+        stage = _set_stage(fitted, calibration, feature_dim, seed)
+        rehearsals = list(_rehearse(stage, len(new_rows)))
         if calibration is not None:
-            new_rows, held_out = _rescale(new_rows, rows), _rescale(held_out, rows)
-        mean_weight = rows[:, :feature_dim].mean(0)
-        weights, new_weights, held_out_weights = (part[:, :feature_dim] - mean_weight for part in (rows, new_rows, held_out))
-        generator = torch.Generator().manual_seed(seed)
-        pseudo = draw_pseudo_features(weights, generator)
-        rehearsals = list(_rehearse(pseudo, weights, held_out_weights, fold, len(new_rows), generator))
-        margins = (pseudo.features @ weights.T).amax(1) - (pseudo.features @ new_weights.T).amax(1)
+            new_rows = _rescale(new_rows, fitted.rows)
+        margins = _margins(stage, new_rows[:, :feature_dim])
         offset, rehearsed = 0.0, 0.0
         if calibration == "harmonic":
             rehearsed = _best_offset(rehearsals)
@@ -115,23 +141,73 @@ def calibrate_rows(
         return CalibratedRows(new_rows, _scores(rehearsals, rehearsed))
 
 
+def rehearse(fitted: FittedMapper, calibration: str | None, *, feature_dim: int, num_new: int, seed: int) -> Rehearsed:
+    """Play the contest of seen and new classes with hidden seen classes alone; there are no real new ones.
+
+    Args:
+        fitted: As in `calibrate_rows`.
+        calibration: As in `calibrate_rows`; a head without bias gets no offset.
+        feature_dim: How many of a row's columns are weights.
+        num_new: How many classes play new at a time, at most one fold of them.
+        seed: Seeds the pseudo-features and who plays new.
+
+    Raises:
+        MapperError: The head has fewer than 3 seen classes.
+    """
+    check_rehearsable(fitted)
+    with isolated_float32(), torch.no_grad():
+        stage = _set_stage(fitted, calibration, feature_dim, seed)
+        rehearsals = list(_rehearse(stage, num_new))
+        offset = 0.0
+        if fitted.rows.shape[1] > feature_dim:
+            if calibration == "harmonic":
+                offset = _best_offset(rehearsals)
+            elif calibration == "keep-seen":
+                offset = torch.cat([rehearsal.margins[~rehearsal.is_new] for rehearsal in rehearsals]).quantile(MOVED_SHARE).item()
+        return Rehearsed(_scores(rehearsals, offset), _accuracy_of_class(rehearsals, stage, offset))
+
+
+def check_rehearsable(fitted: FittedMapper) -> None:
+    """Refuse a head with too few classes to hide some.
+
+    Raises:
+        MapperError: The head has fewer than 3 seen classes.
+    """
+    fold = fitted.crossfit.fold
+    if int(fold.max()) < 0:
+        raise MapperError(
+            f"Calibration rehearses with hidden seen classes and needs at least {MIN_CLASSES} of them, the head has {len(fold)}. "
+            f"Pass `calibration=None`."
+        )
+
+
+def _set_stage(fitted: FittedMapper, calibration: str | None, feature_dim: int, seed: int) -> _Stage:
+    rows = fitted.rows
+    held_out = fitted.crossfit.rows if calibration is None else _rescale(fitted.crossfit.rows, rows)
+    mean_weight = rows[:, :feature_dim].mean(0)
+    weights = rows[:, :feature_dim] - mean_weight
+    generator = torch.Generator().manual_seed(seed)
+    pseudo = draw_pseudo_features(weights, generator)
+    return _Stage(pseudo, weights, held_out[:, :feature_dim] - mean_weight, mean_weight, fitted.crossfit.fold, generator)
+
+
+def _margins(stage: _Stage, new_weights: Tensor) -> Tensor:
+    """Best seen logit minus best new one, on every pseudo-feature, before any offset."""
+    features = stage.pseudo.features
+    return (features @ stage.weights.T).amax(1) - (features @ (new_weights - stage.mean_weight).T).amax(1)
+
+
 def _rescale(predicted: Tensor, rows: Tensor) -> Tensor:
     mean_row = rows.mean(0)
     return normalize(predicted - mean_row) * (rows - mean_row).norm(dim=1).mean() + mean_row
 
 
-def _rehearse(
-    pseudo: PseudoFeatures,
-    weights: Tensor,
-    held_out_weights: Tensor,
-    fold: Tensor,
-    num_new: int,
-    generator: torch.Generator,
-) -> Iterator[_Rehearsal]:
-    seen_logits = pseudo.features @ weights.T
-    new_logits = pseudo.features @ held_out_weights.T
-    for chosen in _casts(pseudo.labels.unique(), fold, num_new, generator):
-        hidden = torch.zeros(len(weights), dtype=torch.bool)
+def _rehearse(stage: _Stage, num_new: int) -> Iterator[_Rehearsal]:
+    pseudo = stage.pseudo
+    seen_logits = pseudo.features @ stage.weights.T
+    new_logits = pseudo.features @ stage.held_out_weights.T
+    for chosen in _casts(pseudo.labels.unique(), stage.fold, num_new, stage.generator):
+        hidden = torch.zeros(len(stage.weights), dtype=torch.bool)
         hidden[chosen] = True
         best_seen, seen_index = seen_logits.masked_fill(hidden, -torch.inf).max(1)
         best_new, new_position = new_logits[:, chosen].max(1)
@@ -176,6 +252,16 @@ def _scores(rehearsals: list[_Rehearsal], offset: float) -> dict[str, float]:
         "unseen_accuracy": unseen,
         "harmonic_mean": harmonic_mean(seen, unseen),
     }
+
+
+def _accuracy_of_class(rehearsals: list[_Rehearsal], stage: _Stage, offset: float) -> Tensor:
+    hits, tries = torch.zeros(len(stage.weights)), torch.zeros(len(stage.weights))
+    for rehearsal in rehearsals:
+        labels = stage.pseudo.labels[rehearsal.is_new]
+        won = rehearsal.new_hits & (rehearsal.margins < offset)
+        hits.index_add_(0, labels, won[rehearsal.is_new].float())
+        tries.index_add_(0, labels, torch.ones(len(labels)))
+    return hits / tries  # 0 / 0 is NaN
 
 
 def _share(rehearsal: _Rehearsal, chosen: Tensor, hits: Tensor, offsets: Tensor, *, moved: bool) -> Tensor:

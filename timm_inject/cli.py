@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from tqdm import tqdm
 
+from timm_inject.benchmark.cli import add_benchmark_command
+from timm_inject.cache import clear_cache, inspect_cache
 from timm_inject.classification import classify
 from timm_inject.demo import run_demo
 from timm_inject.errors import ArgumentValueError, InjectionWarning, TimmInjectError
 from timm_inject.evaluation import evaluate
-from timm_inject.hub import save_for_hf
+from timm_inject.hub import push_folder, save_for_hf, write_card
 from timm_inject.inject import CALIBRATIONS, inject
 from timm_inject.mappers import mapper_names
 from timm_inject.offline import load_model
 from timm_inject.record import find_record, injection_record
-from timm_inject.report import injection_lines, prediction_lines, score_lines
+from timm_inject.report import cache_lines, injection_lines, prediction_lines, score_lines
 from timm_inject.version import __version__
 
 __all__ = ["main"]
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"timm-inject: {error}", file=sys.stderr)
             return _BAD_INPUT
         except KeyboardInterrupt:
-            print("timm-inject: stopped; nothing was written.", file=sys.stderr)
+            print(f"timm-inject: stopped; {options.when_stopped}", file=sys.stderr)
             return _INTERRUPTED
     return 0
 
@@ -66,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the patched model is saved")
     command.add_argument("--seen-classes", metavar="SET|FILE", help="a label set such as imagenet-1k, or a file of names")
     command.add_argument("--encoder", metavar="ID|FOLDER", help="a sentence-transformers model")
-    command.add_argument("--mapper", default="icis", help=f"one of {', '.join(mapper_names())} (default: icis)")
+    command.add_argument(
+        "--mapper", default="icis", help=f"one of {', '.join(mapper_names())} (default: icis), or a trained one: FOLDER|ID"
+    )
     command.add_argument("--calibration", choices=[*(c for c in CALIBRATIONS if c), "none"], default="harmonic")
     command.add_argument("--no-descriptions", action="store_true", help="use names alone, look up no definitions")
     command.add_argument("--seed", type=int, default=0)
@@ -82,14 +88,34 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch-size", type=int, default=64)
     command.add_argument("--workers", type=int, default=0, help="loader processes")
 
+    command = _add(commands, "push", _run_push, "push a saved model to the Hugging Face Hub; `hf auth login` first")
+    command.add_argument("folder", metavar="DIR", type=Path, help="where `timm-inject inject --output` saved it")
+    command.add_argument("repo_id", metavar="REPO_ID", help="user/name; created if it does not exist")
+    command.add_argument("--private", action="store_true", help="make a new repository private")
+    command.add_argument("--revision", metavar="BRANCH", help="push to this branch, which must exist")
+    command.add_argument("--create-pr", action="store_true", help="open a pull request instead of writing to the branch")
+    command.add_argument("--commit-message", default="Add model", metavar="TEXT")
+    command.add_argument("--overwrite", action="store_true", help="replace another model, and a README.md that somebody wrote")
+    command.set_defaults(when_stopped="the repository is as it was, unless the commit had arrived. Pushing again is safe.")
+
+    command = _add(commands, "card", _run_card, "write the model card of a saved model again")
+    command.add_argument("folder", metavar="DIR", type=Path)
+    command.add_argument("--repo-id", metavar="REPO_ID", help="the place to load the model from that the card names")
+    command.add_argument("--overwrite", action="store_true", help="replace a README.md that somebody wrote or changed")
+
+    command = _add(commands, "cache", _run_cache, "show what is cached: text embeddings and fitted mappers")
+    command.add_argument("--clear", action="store_true", help="delete it")
+
     command = _add(commands, "demo", _run_demo, "the whole way on packaged weights and photos, without a network")
     command.add_argument("--output", type=Path, default=Path("out/demo"), metavar="DIR")
+
+    add_benchmark_command(commands)
     return parser
 
 
 def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, when_stopped="nothing was written.")
     command.add_argument("--quiet", action="store_true", help="no progress bars and no notes")
     command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     return command
@@ -144,6 +170,51 @@ def _run_evaluate(options: argparse.Namespace) -> None:
             progress=progress,
         )
     print(json.dumps(scores.to_dict()) if options.json else "\n".join(score_lines(scores)))
+
+
+def _run_push(options: argparse.Namespace) -> None:
+    with _hub_progress_bars(options.quiet or options.json):
+        commit = push_folder(
+            options.folder,
+            options.repo_id,
+            options.commit_message,
+            revision=options.revision,
+            private=options.private,
+            create_pr=options.create_pr,
+            overwrite=options.overwrite,
+        )
+    if options.json:
+        print(json.dumps({"commit_url": commit.commit_url, "oid": commit.oid, "pr_url": commit.pr_url}))
+    elif not options.quiet:
+        print(f"Pushed: {commit.pr_url or commit.commit_url}")
+
+
+def _run_card(options: argparse.Namespace) -> None:
+    path = write_card(options.folder, repo_id=options.repo_id, overwrite=options.overwrite)
+    if options.json:
+        print(json.dumps({"card": str(path)}))
+    elif not options.quiet:
+        print(f"Written: {path}")
+
+
+def _run_cache(options: argparse.Namespace) -> None:
+    report = clear_cache() if options.clear else inspect_cache()
+    if options.json:
+        print(json.dumps({**asdict(report), "directory": report.directory and str(report.directory), "cleared": options.clear}))
+    elif not options.quiet:
+        print("\n".join(cache_lines(report, cleared=options.clear)))
+
+
+@contextlib.contextmanager
+def _hub_progress_bars(disabled: bool) -> Iterator[None]:
+    were_disabled = are_progress_bars_disabled()
+    if disabled:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if disabled and not were_disabled:
+            enable_progress_bars()
 
 
 def _run_demo(options: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +21,12 @@ from timm_inject.class_texts import ClassText, resolve_class_texts
 from timm_inject.descriptors import encode_descriptors
 from timm_inject.encoder import LoadedEncoder, TextEncoder, resolve_encoder
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError
-from timm_inject.fitting import fit_and_crossfit
-from timm_inject.head import Head, find_head, read_rows, unwrap_model, widen_head
+from timm_inject.fitting import FittedMapper, fit_and_crossfit
+from timm_inject.head import Head, Leaf, check_not_projection, find_head, read_rows, resize_head, unwrap_model
+from timm_inject.incremental import EarlierRows, Settings, hash_rows, identify_settings, plan_earlier_rows, written_rows
 from timm_inject.mappers import ProgressCallback, create_mapper
-from timm_inject.record import InjectedClass, InjectionRecord, find_record
+from timm_inject.record import InjectedClass, InjectionRecord, find_record, start_record
+from timm_inject.trained_mapper import TrainedMapper, find_trained_mapper
 from timm_inject.version import __version__
 
 __all__ = ["CALIBRATIONS", "inject"]
@@ -39,7 +41,7 @@ def inject(
     seen_class_names: Sequence[str] | str | None = None,
     descriptions: Descriptions = "auto",
     encoder: str | Path | TextEncoder | None = None,
-    mapper: str = "icis",
+    mapper: str | Path | TrainedMapper = "icis",
     calibration: Literal["harmonic", "keep-seen"] | None = "harmonic",
     seed: int = 0,
     progress: ProgressCallback | None = None,
@@ -47,11 +49,12 @@ def inject(
     """Give a trained timm classifier new classes from their names, without an image.
 
     The model is patched in place, all or nothing: every check and all training come before the first write. Its seen rows
-    keep their bits; the new ones are appended in the given order. An optimizer made before must be made again, as the
-    head's parameters are new objects.
+    keep their bits; the new ones are appended in the given order. A classifier of several layers gets rows in each of them. The
+    head's parameters are new objects, so an optimizer made before needs `refresh_optimizer`.
 
     Args:
-        model: A timm classifier with trained weights; wrappers (`torch.compile`, DataParallel) are looked through.
+        model: A timm classifier with trained weights; wrappers (`torch.compile`, DataParallel, averaged copies) are looked
+            through.
         unseen_class_names: Names, or a mapping name -> description (None to have it looked up).
         seen_class_names: Names in logit order, or a label set that timm ships, such as "imagenet-1k". None takes them from
             the model's own config.
@@ -59,14 +62,16 @@ def inject(
             name, for new or seen classes; None uses names alone.
         encoder: A sentence-transformers model id or folder, or an object with `encode(list[str]) -> array (n, dim)`. None
             takes `sentence-transformers/all-MiniLM-L6-v2`.
-        mapper: A name from the registry, `timm_inject.mapper_names()`.
+        mapper: A name from the registry, `timm_inject.mapper_names()`; or a mapper that `fit_mapper` trained for this model, its
+            folder, or its id on the Hub.
         calibration: How new rows compete with the seen ones, chosen without images: "harmonic" balances seen and unseen
             accuracy, "keep-seen" lets about 1% of the seen predictions move, None keeps the raw prediction.
         seed: Everything random follows from it; the global random state is neither read nor changed.
         progress: Called as `progress(step, done, total)` while something slow runs.
 
     Returns:
-        The widened head, the object that `model.get_classifier()` returns.
+        The widened head, the object that `model.get_classifier()` returns. Where timm makes that a tuple, it is a new one each
+        time, of the same layers.
 
     Raises:
         TimmInjectError: One of its subclasses, with what came, what was expected and how to fix it; the model is then
@@ -78,14 +83,41 @@ def inject(
         >>> head.out_features
         1002
     """
-    _check_settings(mapper, calibration, seed)
+    trained = find_trained_mapper(mapper)
+    mapper = trained.facts.mapper if trained else mapper
+    mapper = _check_settings(mapper, calibration, seed)
     head = find_head(model)
-    rows = read_rows(head)
+    rows = [read_rows(leaf) for leaf in head.leaves]
     classes = _resolve_classes(model, head, unseen_class_names, seen_class_names, descriptions)
     loaded = resolve_encoder(encoder)
-    predicted = _predict(classes, rows[: classes.num_seen], head, loaded, mapper, calibration, seed, progress)
-    record = _make_record(classes, loaded, mapper, calibration, seed, predicted.self_score)
-    return widen_head(model, head, predicted.rows, config=_label_config(classes), record=record.to_dict())
+    seen_rows = [part[: classes.num_seen] for part in rows]
+    if trained:
+        trained.check_fits(head, seen_rows, classes.seen_texts, loaded, seed)
+    seen_descriptors = trained.descriptors if trained else encode_descriptors(classes.seen_texts, loaded, progress)
+    settings = identify_settings(
+        classes.record,
+        mapper=mapper,
+        calibration=calibration,
+        seed=seed,
+        encoder_id=loaded.encoder_id,
+        seen_texts=classes.seen_texts,
+        seen_descriptors=seen_descriptors,
+        seen_rows=seen_rows,
+    )
+    earlier = plan_earlier_rows(classes.record, rows, settings)
+    unseen_descriptors = encode_descriptors([*earlier.texts, *classes.unseen_texts], loaded, progress)
+    fitted = [  # each layer of the head has its own features, so a mapper of its own
+        trained.fitted(layer, part)
+        if trained
+        else fit_and_crossfit(mapper, seen_descriptors, part, seed=seed, unseen_descriptors=unseen_descriptors, progress=progress)
+        for layer, part in enumerate(seen_rows)
+    ]
+    predicted = [_predict(*part, unseen_descriptors, calibration, seed) for part in zip(fitted, head.leaves, strict=True)]
+    new_rows = [part.rows for part in predicted]
+    hashes = hash_rows(written_rows(head, new_rows))
+    record = _make_record(classes, loaded, mapper, calibration, seed, predicted[0].self_score, settings, earlier, hashes)
+    kept, appended = earlier.merge(head, new_rows)
+    return resize_head(model, head, appended, kept=kept, config=_label_config(classes), record=record.to_dict())
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +129,23 @@ class _Classes:
         num_seen: How many the model was trained on.
         seen_texts: Of these.
         unseen_texts: Of the new classes.
-        earlier: What was injected before; such rows are predictions themselves, so nothing is learned from them.
+        record: Of what was injected before, or of nothing; such rows are predictions themselves, so nothing is learned from
+            them.
     """
 
     names: list[ClassName]
     num_seen: int
     seen_texts: list[ClassText]
     unseen_texts: list[ClassText]
-    earlier: tuple[InjectedClass, ...]
+    record: InjectionRecord
 
 
-def _check_settings(mapper: object, calibration: object, seed: object) -> None:
+def _check_settings(mapper: object, calibration: object, seed: object) -> str:
     if not isinstance(mapper, str):
-        raise ArgumentTypeError(f"`mapper` must be a name from the registry, got {type(mapper).__name__}.")
+        raise ArgumentTypeError(
+            f"`mapper` must be a name from the registry, got {type(mapper).__name__}. A mapper of `fit_mapper`, its folder or its "
+            "Hub id will do too."
+        )
     create_mapper(mapper)
     if calibration not in CALIBRATIONS:
         known = ", ".join(repr(name) for name in CALIBRATIONS)
@@ -118,6 +154,7 @@ def _check_settings(mapper: object, calibration: object, seed: object) -> None:
         raise ArgumentTypeError(f"`seed` must be an int, got {type(seed).__name__}.")
     if not 0 <= seed < 2**63:
         raise ArgumentValueError(f"`seed` must be between 0 and 2**63 - 1, got {seed}.")
+    return mapper
 
 
 def _resolve_classes(
@@ -127,35 +164,23 @@ def _resolve_classes(
     seen_class_names: Sequence[str] | str | None,
     descriptions: Descriptions,
 ) -> _Classes:
-    record = find_record(unwrap_model(model))
-    num_seen = record.num_seen if record else head.num_classes
-    earlier = record.classes if record else ()
+    record = find_record(unwrap_model(model)) or start_record(unwrap_model(model), head.num_classes)
+    num_seen = record.num_seen
     if seen_class_names is None:
+        check_not_projection(model, head)
         known = resolve_seen_class_names(unwrap_model(model), head.num_classes)
     else:
         known = resolve_seen_class_names(unwrap_model(model), num_seen, seen_class_names)
-        known += [ClassName(entry.name) for entry in earlier]
+        known += [ClassName(entry.name) for entry in record.classes]
     unseen = resolve_unseen_class_names(unseen_class_names, known)
     seen_texts, unseen_texts = resolve_class_texts(known[:num_seen], unseen, descriptions)
-    return _Classes([*known, *unseen], num_seen, seen_texts, unseen_texts, earlier)
+    return _Classes([*known, *unseen], num_seen, seen_texts, unseen_texts, record)
 
 
-def _predict(
-    classes: _Classes,
-    rows: Tensor,
-    head: Head,
-    encoder: LoadedEncoder,
-    mapper: str,
-    calibration: str | None,
-    seed: int,
-    progress: ProgressCallback | None,
-) -> CalibratedRows:
-    """Rows for the new classes, in the given order, learned from the seen ones alone."""
-    seen_descriptors = encode_descriptors(classes.seen_texts, encoder, progress)
-    unseen_descriptors = encode_descriptors(classes.unseen_texts, encoder, progress)
-    fitted = fit_and_crossfit(mapper, seen_descriptors, rows, seed=seed, unseen_descriptors=unseen_descriptors, progress=progress)
+def _predict(fitted: FittedMapper, leaf: Leaf, unseen_descriptors: Tensor, calibration: str | None, seed: int) -> CalibratedRows:
+    """Rows of one layer for the new classes, in the given order, learned from its rows for the seen ones alone."""
     new_rows = fitted.mapper.predict_rows(unseen_descriptors)
-    return calibrate_rows(fitted, new_rows, calibration, feature_dim=head.feature_dim, seed=seed)
+    return calibrate_rows(fitted, new_rows, calibration, feature_dim=leaf.feature_dim, seed=seed)
 
 
 def _label_config(classes: _Classes) -> dict[str, Any]:
@@ -172,8 +197,16 @@ def _make_record(
     calibration: str | None,
     seed: int,
     self_score: dict[str, float],
+    settings: Settings,
+    earlier: EarlierRows,
+    hashes: Sequence[str],
 ) -> InjectionRecord:
-    first = classes.num_seen + len(classes.earlier)
+    """The record with the new classes; of the rows that were predicted again only the hash is another one."""
+    num_again = len(earlier.again)
+    known = list(classes.record.classes)
+    for position, digest in zip(earlier.again, hashes, strict=False):
+        known[position] = replace(known[position], row_hash=digest)
+    first = classes.num_seen + len(known)
     new = [
         InjectedClass(
             name=text.name,
@@ -185,9 +218,18 @@ def _make_record(
             mapper=mapper,
             calibration=calibration,
             seed=seed,
+            lemmas=text.lemmas,
+            settings=settings.key,
+            row_hash=hashes[num_again + position],
         )
         for position, text in enumerate(classes.unseen_texts)
     ]
     packages = ("timm", "torch", "sentence-transformers")
     versions = {"timm_inject": __version__} | {package: importlib.metadata.version(package) for package in packages}
-    return InjectionRecord(classes.num_seen, (*classes.earlier, *new), versions, self_score)
+    return replace(
+        classes.record,
+        classes=(*known, *new),
+        versions=versions,
+        self_score=self_score,
+        probes=classes.record.probes | {settings.key: settings.probe},
+    )

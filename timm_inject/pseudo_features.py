@@ -20,7 +20,7 @@ from torch import Tensor
 
 from timm_inject.mappers.base import normalize
 
-__all__ = ["PseudoFeatures", "draw_pseudo_features"]
+__all__ = ["FeatureModel", "PseudoFeatures", "draw_pseudo_features", "fit_feature_model"]
 
 # Set so that margins and rivals of pseudo-features look like those of 1,300 ImageNet photos under an EfficientNet-Lite0
 # head that knows all their classes; scores of hidden classes on the same photos were in view.
@@ -49,8 +49,40 @@ class PseudoFeatures:
     labels: Tensor
 
 
-def draw_pseudo_features(weights: Tensor, generator: torch.Generator) -> PseudoFeatures:
-    """Draw features that a head with these weights could have been trained on.
+@dataclass(frozen=True, slots=True)
+class FeatureModel:
+    """What the features of one head look like.
+
+    Attributes:
+        basis: (rank, feature_dim), the directions in which the head's weights differ.
+        spread: (rank,) how much they differ along each, 1 for the first.
+        place_gain: Brings the logit of a class on its own place to 1, on average.
+        noise_gain: Brings the noise of a logit to its stated size.
+        trace: Strength of the traces.
+        scale: Length of a feature beside that of its parts.
+    """
+
+    basis: Tensor
+    spread: Tensor
+    place_gain: float
+    noise_gain: float
+    trace: float
+    scale: float
+
+    def places(self, weights: Tensor) -> Tensor:
+        """Where features of classes with these (centred) weights lie: (n, feature_dim) -> (n, feature_dim)."""
+        return ((weights @ self.basis.T) * self.spread**_PLACE_POWER) @ self.basis * self.place_gain
+
+    def draw(self, weights: Tensor, labels: Tensor, generator: torch.Generator) -> PseudoFeatures:
+        """Draw features of the classes `labels` in a world whose classes have these (centred) weights."""
+        places = self.places(weights)
+        noise = _draw_noise(len(labels), self.spread, self.basis, generator) * self.noise_gain
+        traces = _draw_traces(weights, places, labels, generator)
+        return PseudoFeatures(self.scale * (places[labels] + self.trace * traces + noise), labels)
+
+
+def fit_feature_model(weights: Tensor, generator: torch.Generator) -> tuple[FeatureModel, PseudoFeatures]:
+    """Learn what the features of a head look like, and draw some of every class.
 
     Args:
         weights: (num_classes, feature_dim), the head's weights without bias, centred on their mean.
@@ -59,24 +91,34 @@ def draw_pseudo_features(weights: Tensor, generator: torch.Generator) -> PseudoF
     labels = _draw_labels(len(weights), generator)
     _, singular, basis = torch.linalg.svd(weights, full_matrices=False)
     kept = singular > 1e-4 * singular[0]
-    spread, basis = singular[kept] / singular[0], basis[kept]
-    places = ((weights @ basis.T) * spread**_PLACE_POWER) @ basis
-    places = places / (places * weights).sum(1).mean()
-    noise = torch.randn(len(labels), len(spread), generator=generator, dtype=torch.float32) * spread**_NOISE_POWER @ basis
-    noise = _NOISE * noise / (noise @ weights[:2048].T).std()
+    unset = FeatureModel(basis[kept], singular[kept] / singular[0], 1.0, 1.0, 0.0, 1.0)
+    place_gain = 1 / (unset.places(weights) * weights).sum(1).mean().item()
+    places = unset.places(weights) * place_gain
+    noise = _draw_noise(len(labels), unset.spread, unset.basis, generator)
+    noise_gain = _NOISE / (noise @ weights[:2048].T).std().item()
     traces = _draw_traces(weights, places, labels, generator)
-    plain, traced = (places[labels] + noise) @ weights.T, traces @ weights.T
+    plain, traced = (places[labels] + noise_gain * noise) @ weights.T, traces @ weights.T
     trace = _solve_falling(lambda t: _accuracy(plain + t * traced, labels), _ACCURACY, 0.0, 16.0)
     logits = plain + trace * traced
     # Searched in the exponent, as the scale may be anything.
     exponent = _solve_falling(lambda e: _confidence(logits * 10**-e), _CONFIDENCE, -2.5, 1.0)
-    return PseudoFeatures(10**-exponent * (places[labels] + trace * traces + noise), labels)
+    model = FeatureModel(unset.basis, unset.spread, place_gain, noise_gain, trace, 10**-exponent)
+    return model, PseudoFeatures(model.scale * (places[labels] + trace * traces + noise_gain * noise), labels)
+
+
+def draw_pseudo_features(weights: Tensor, generator: torch.Generator) -> PseudoFeatures:
+    """Draw features that a head with these weights could have been trained on; arguments as in `fit_feature_model`."""
+    return fit_feature_model(weights, generator)[1]
 
 
 def _draw_labels(num_classes: int, generator: torch.Generator) -> Tensor:
     per_class = max(_PER_CLASS, -(-_MIN_FEATURES // num_classes))
     labels = torch.arange(num_classes).repeat(per_class)
     return labels[torch.randperm(len(labels), generator=generator)[:_MAX_FEATURES]].sort().values
+
+
+def _draw_noise(count: int, spread: Tensor, basis: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(count, len(spread), generator=generator, dtype=torch.float32) * spread**_NOISE_POWER @ basis
 
 
 def _draw_traces(weights: Tensor, places: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,166 @@
+"""How likely each injected name is to work, estimated without an image.
+
+Rows of seen classes that were hidden at random say how good the mapper is where names are as varied as the seen ones. Names that
+resemble each other more (thirty birds, twelve flowers) do worse, and the text tells: the uncertainty of a Gaussian process over
+the descriptors says by how much the true rows of the new classes may differ from the predicted ones. So true rows are drawn from
+it, pseudo-features from the true rows, and the rows that go into the head are tried on them.
+
+Source: Gaussian process posterior: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, equations 2.23 and 2.24;
+leave-one-out predictions: equation 5.12.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from timm_inject.mappers.base import isolated_float32, normalize
+from timm_inject.mappers.kernel_ridge import gaussian_kernel, select_kernel
+from timm_inject.pseudo_features import fit_feature_model
+
+__all__ = ["MAX_NAMES", "NameEstimates", "estimate_names"]
+
+# Above this many names no estimate is made: its cost grows with their square.
+MAX_NAMES = 1000
+_MAX_SEEN = 1000
+_WORLDS = 4  # how often true rows are drawn
+_FEATURES_PER_CLASS = 8  # in each world
+
+
+@dataclass(frozen=True, slots=True)
+class NameEstimates:
+    """Estimates for each new class, fractions in [0, 1].
+
+    Attributes:
+        accuracy: (num_unseen,) share of its images that it would win against all classes, seen and new.
+        zsl_accuracy: (num_unseen,) the same among the new classes alone.
+    """
+
+    accuracy: Tensor
+    zsl_accuracy: Tensor
+
+
+def estimate_names(
+    descriptors: Tensor, rows: Tensor, unseen_descriptors: Tensor, new_rows: Tensor, *, feature_dim: int, seed: int
+) -> NameEstimates:
+    """Estimate how each new row will do. Whatever mapper made the rows, their uncertainty is that of a Gaussian process.
+
+    Args:
+        descriptors: (num_seen, descriptor_dim).
+        rows: (num_seen, row_dim).
+        unseen_descriptors: (num_unseen, descriptor_dim), at most `MAX_NAMES`.
+        new_rows: (num_unseen, row_dim), as they are written into the head.
+        feature_dim: How many of a row's columns are weights.
+        seed: Seeds the draws.
+    """
+    with isolated_float32(), torch.no_grad():
+        generator = torch.Generator().manual_seed(seed)
+        weights, mean_weight = rows[:, :feature_dim], rows[:, :feature_dim].mean(0)
+        seen = weights - mean_weight
+        new = new_rows[:, :feature_dim] - mean_weight
+        bias = _biases(rows, new_rows, feature_dim)
+        model, _ = fit_feature_model(seen, generator)
+        posterior = _Posterior.fit(*_nearest(descriptors, seen, unseen_descriptors), unseen_descriptors)
+        num_seen, num_new = len(seen), len(new)
+        labels = torch.arange(num_seen, num_seen + num_new).repeat_interleave(_FEATURES_PER_CLASS)
+        over_all, among_new = torch.zeros(num_new), torch.zeros(num_new)
+        for _ in range(_WORLDS):
+            truth = torch.cat([seen, posterior.draw(generator)])
+            features = model.draw(truth, labels, generator).features
+            logits = features @ torch.cat([seen, new]).T + bias
+            over_all += _hits(logits, labels)
+            among_new += _hits(logits[:, num_seen:], labels - num_seen)
+        return NameEstimates(over_all / _WORLDS, among_new / _WORLDS)
+
+
+def _biases(rows: Tensor, new_rows: Tensor, feature_dim: int) -> Tensor:
+    """Biases about the mean of the seen ones, whose differences pseudo-features do not model: zero for seen classes."""
+    if rows.shape[1] == feature_dim:
+        return torch.zeros(len(rows) + len(new_rows))
+    return torch.cat([torch.zeros(len(rows)), new_rows[:, feature_dim] - rows[:, feature_dim].mean()])
+
+
+def _hits(logits: Tensor, labels: Tensor) -> Tensor:
+    hits = (logits.argmax(1) == labels).float()
+    return hits.reshape(-1, _FEATURES_PER_CLASS).mean(1)
+
+
+def _nearest(descriptors: Tensor, weights: Tensor, unseen_descriptors: Tensor) -> tuple[Tensor, Tensor]:
+    """The seen classes that say most about the new ones; a Gaussian process on all rows of a large head takes too long."""
+    if len(descriptors) <= _MAX_SEEN:
+        return descriptors, weights
+    nearest = (normalize(descriptors) @ normalize(unseen_descriptors).T).amax(1).topk(_MAX_SEEN).indices.sort().values
+    return descriptors[nearest], weights[nearest]
+
+
+@dataclass(frozen=True, slots=True)
+class _Posterior:
+    """Where the true (centred) weights of the new classes may lie.
+
+    Attributes:
+        mean: (num_unseen, rank).
+        factor: (num_unseen, num_unseen), a root of their covariance across classes.
+        deviation: (rank,) of each coordinate.
+        basis: (rank, feature_dim).
+        offset: (feature_dim,) the mean of the weights it was fitted on.
+        length: Of a seen row.
+    """
+
+    mean: Tensor
+    factor: Tensor
+    deviation: Tensor
+    basis: Tensor
+    offset: Tensor
+    length: float
+
+    @staticmethod
+    def fit(descriptors: Tensor, weights: Tensor, unseen_descriptors: Tensor) -> _Posterior:
+        centre, offset = descriptors.mean(0), weights.mean(0)
+        texts, new_texts = normalize(descriptors - centre), normalize(unseen_descriptors - centre)
+        left, singular, basis = torch.linalg.svd(weights - offset, full_matrices=False)
+        coordinates = left * singular
+        width, ridge = select_kernel(texts, coordinates)
+        identity = torch.eye(len(texts))
+        inverse = torch.linalg.inv(gaussian_kernel(texts, texts, width) + ridge * identity)
+        explained = inverse @ coordinates
+        variance = (coordinates * explained).mean(0).clamp_min(0)
+        gain = _fit_gain(coordinates, explained, inverse.diagonal(), variance.sum())
+        cross = gaussian_kernel(new_texts, texts, width)
+        covariance = gaussian_kernel(new_texts, new_texts, width) - cross @ inverse @ cross.T
+        return _Posterior(
+            gain * cross @ explained,
+            _root(covariance + ridge * torch.eye(len(new_texts))),
+            variance.sqrt(),
+            basis,
+            offset,
+            (weights - offset).norm(dim=1).mean().item(),
+        )
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """One draw of the true weights: (num_unseen, feature_dim)."""
+        noise = torch.randn(self.mean.shape, generator=generator, dtype=torch.float32) * self.deviation
+        return normalize(self.mean + self.factor @ noise) @ self.basis * self.length + self.offset
+
+
+def _fit_gain(coordinates: Tensor, explained: Tensor, inverse_diagonal: Tensor, total_variance: Tensor) -> float:
+    """The factor on predicted rows at which they point at the true ones as well as leave-one-out rows really do.
+
+    One kernel width for all coordinates leaves the Gaussian process less sure than its predictions are good.
+    """
+    predicted = coordinates - explained / inverse_diagonal[:, None]
+    real = cosine_similarity(predicted, coordinates, dim=1).mean().item()
+    signal, noise = predicted.square().sum(1), total_variance / inverse_diagonal
+    low, high = 0.0, 10.0
+    for _ in range(24):
+        gain = (low + high) / 2
+        expected = (gain * signal.sqrt() / (gain**2 * signal + noise).sqrt()).mean().item()
+        low, high = (gain, high) if expected < real else (low, gain)
+    return gain
+
+
+def _root(covariance: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors * values.clamp_min(0).sqrt()

@@ -1,0 +1,39 @@
+"""Where a synset stands in WordNet's order, as a part of its descriptor.
+
+WordNet's files list animals, plants, food and artifacts one after the other, and animals and plants by kinship, and an id is the
+place in the file: "n02099601" (golden retriever) is between the other retrievers. That says what a short definition often
+leaves out, and costs no encoding.
+
+Source: Fellbaum (ed.), "WordNet: An Electronic Lexical Database", 1998; ids are byte offsets of WordNet 3.0's noun file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from timm_inject.class_texts import ClassText
+from timm_inject.mappers.base import normalize
+
+__all__ = ["TAXONOMY_DIM", "encode_positions"]
+
+# Bumps along the file, at three scales: about 30, 240 and 1900 of the 21,841 synsets that timm ships. Chosen among five sets of
+# scales on three ImageNet heads by how well predicted rows point at those of hidden classes; accuracy on 1,300 photos was printed
+# beside it.
+_STEPS = (2**14, 2**17, 2**20)
+_START, _END = 1_000_000, 13_500_000
+_WIDTH = 0.7  # a bump's standard deviation, in steps
+_CENTRES = tuple(torch.arange(_START, _END + step, step, dtype=torch.float32) for step in _STEPS)
+TAXONOMY_DIM = sum(len(centres) for centres in _CENTRES)
+
+
+def encode_positions(texts: Sequence[ClassText]) -> Tensor:
+    """Encode the places of the classes' synsets: (num_classes, TAXONOMY_DIM), of length 1, or 0 for a class without a synset."""
+    parts = []
+    offsets = torch.tensor([int(text.synset.wnid[1:]) if text.synset else -1 for text in texts], dtype=torch.float32)
+    for step, centres in zip(_STEPS, _CENTRES, strict=True):
+        distance = (offsets[:, None] - centres.to(offsets.device)) / (_WIDTH * step)
+        parts.append(normalize(torch.exp(-distance.square() / 2)))
+    return normalize(torch.cat(parts, dim=1)) * (offsets >= 0)[:, None]
