@@ -27,8 +27,10 @@ from timm_inject.errors import (
     TimmInjectError,
     UnknownSeenClassesError,
     UnsupportedHeadError,
+    WeakClassWarning,
 )
 from timm_inject.evaluation import GzslScores, evaluate
+from timm_inject.explanation import Explanation, explain
 from timm_inject.hub import push_to_hf_hub, save_for_hf
 from timm_inject.inject import inject
 from timm_inject.mappers import Mapper, mapper_names
@@ -36,6 +38,7 @@ from timm_inject.metrics import harmonic_mean
 from timm_inject.optimizer import refresh_optimizer
 from timm_inject.record import InjectedClass, InjectionRecord, injection_record
 from timm_inject.removal import remove, rename
+from timm_inject.self_score import ClassSelfScore, SelfScore, self_score
 from timm_inject.trained_mapper import TrainedMapper, fit_mapper
 from timm_inject.version import __version__
 
@@ -44,8 +47,10 @@ __all__ = [
     "ArgumentTypeError",
     "ArgumentValueError",
     "ClassNameError",
+    "ClassSelfScore",
     "DescriptionError",
     "EncoderError",
+    "Explanation",
     "GzslScores",
     "HeadWeightsError",
     "HubConflictError",
@@ -62,14 +67,17 @@ __all__ = [
     "MapperError",
     "Prediction",
     "SaveError",
+    "SelfScore",
     "TextEncoder",
     "TimmInjectError",
     "TrainedMapper",
     "UnknownSeenClassesError",
     "UnsupportedHeadError",
+    "WeakClassWarning",
     "__version__",
     "classify",
     "evaluate",
+    "explain",
     "fit_mapper",
     "harmonic_mean",
     "inject",
@@ -80,4 +88,5 @@ __all__ = [
     "remove",
     "rename",
     "save_for_hf",
+    "self_score",
 ]

@@ -26,7 +26,8 @@ from timm_inject.inject import CALIBRATIONS, inject
 from timm_inject.mappers import mapper_names
 from timm_inject.offline import load_model
 from timm_inject.record import find_record, injection_record
-from timm_inject.report import cache_lines, injection_lines, prediction_lines, score_lines
+from timm_inject.report import cache_lines, injection_lines, prediction_lines, score_lines, self_score_lines
+from timm_inject.self_score import self_score
 from timm_inject.version import __version__
 
 __all__ = ["main"]
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seen-classes", metavar="SET|FILE", help="a label set such as imagenet-1k, or a file of names")
     command.add_argument("--encoder", metavar="ID|FOLDER", help="a sentence-transformers model")
     command.add_argument(
-        "--mapper", default="icis", help=f"one of {', '.join(mapper_names())} (default: icis), or a trained one: FOLDER|ID"
+        "--mapper", default="icis", help=f"one of {', '.join(mapper_names())} (default: icis), auto, or a trained one: FOLDER|ID"
     )
     command.add_argument("--calibration", choices=[*(c for c in CALIBRATIONS if c), "none"], default="harmonic")
     command.add_argument("--no-descriptions", action="store_true", help="use names alone, look up no definitions")
@@ -87,6 +88,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("folder", metavar="FOLDER", type=Path)
     command.add_argument("--batch-size", type=int, default=64)
     command.add_argument("--workers", type=int, default=0, help="loader processes")
+
+    command = _add(commands, "self-score", _run_self_score, "estimate how good new classes will be on a model, without images")
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument(
+        "--num-new", type=int, metavar="N", help="how many classes play new at a time (default: a fifth, at most 200)"
+    )
+    command.add_argument("--seen-classes", metavar="SET|FILE", help="a label set such as imagenet-1k, or a file of names")
+    command.add_argument("--encoder", metavar="ID|FOLDER", help="a sentence-transformers model")
+    command.add_argument("--mapper", default="icis", help="as in `timm-inject inject`")
+    command.add_argument("--calibration", choices=[*(c for c in CALIBRATIONS if c), "none"], default="harmonic")
+    command.add_argument("--no-descriptions", action="store_true", help="use names alone, look up no definitions")
+    command.add_argument("--seed", type=int, default=0)
 
     command = _add(commands, "push", _run_push, "push a saved model to the Hugging Face Hub; `hf auth login` first")
     command.add_argument("folder", metavar="DIR", type=Path, help="where `timm-inject inject --output` saved it")
@@ -170,6 +183,22 @@ def _run_evaluate(options: argparse.Namespace) -> None:
             progress=progress,
         )
     print(json.dumps(scores.to_dict()) if options.json else "\n".join(score_lines(scores)))
+
+
+def _run_self_score(options: argparse.Namespace) -> None:
+    with _Progress(options.quiet) as progress:
+        score = self_score(
+            load_model(options.model),
+            num_new=options.num_new,
+            seen_class_names=_seen_class_names(options.seen_classes),
+            descriptions=None if options.no_descriptions else "auto",
+            encoder=options.encoder,
+            mapper=options.mapper,
+            calibration=None if options.calibration == "none" else options.calibration,
+            seed=options.seed,
+            progress=progress,
+        )
+    print(json.dumps(score.to_dict()) if options.json else "\n".join(self_score_lines(score)))
 
 
 def _run_push(options: argparse.Namespace) -> None:

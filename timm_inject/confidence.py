@@ -5,8 +5,8 @@ resemble each other more (thirty birds, twelve flowers) do worse, and the text t
 the descriptors says by how much the true rows of the new classes may differ from the predicted ones. So true rows are drawn from
 it, pseudo-features from the true rows, and the rows that go into the head are tried on them.
 
-Source: Gaussian process posterior: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, equations 2.23 and 2.24;
-leave-one-out predictions: equation 5.12.
+Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006: the posterior, equations 2.23 and 2.24;
+leave-one-out predictions, equation 5.12.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from timm_inject.cache import content_key, load_or_compute
 from timm_inject.mappers.base import isolated_float32, normalize
 from timm_inject.mappers.kernel_ridge import gaussian_kernel, select_kernel
-from timm_inject.pseudo_features import fit_feature_model
+from timm_inject.pseudo_features import fit_feature_model, relative_biases
+from timm_inject.version import __version__
 
 __all__ = ["MAX_NAMES", "NameEstimates", "estimate_names"]
 
@@ -61,7 +63,7 @@ def estimate_names(
         weights, mean_weight = rows[:, :feature_dim], rows[:, :feature_dim].mean(0)
         seen = weights - mean_weight
         new = new_rows[:, :feature_dim] - mean_weight
-        bias = _biases(rows, new_rows, feature_dim)
+        bias = relative_biases(rows, new_rows, feature_dim)
         model, _ = fit_feature_model(seen, generator)
         posterior = _Posterior.fit(*_nearest(descriptors, seen, unseen_descriptors), unseen_descriptors)
         num_seen, num_new = len(seen), len(new)
@@ -74,13 +76,6 @@ def estimate_names(
             over_all += _hits(logits, labels)
             among_new += _hits(logits[:, num_seen:], labels - num_seen)
         return NameEstimates(over_all / _WORLDS, among_new / _WORLDS)
-
-
-def _biases(rows: Tensor, new_rows: Tensor, feature_dim: int) -> Tensor:
-    """Biases about the mean of the seen ones, whose differences pseudo-features do not model: zero for seen classes."""
-    if rows.shape[1] == feature_dim:
-        return torch.zeros(len(rows) + len(new_rows))
-    return torch.cat([torch.zeros(len(rows)), new_rows[:, feature_dim] - rows[:, feature_dim].mean()])
 
 
 def _hits(logits: Tensor, labels: Tensor) -> Tensor:
@@ -122,7 +117,7 @@ class _Posterior:
         texts, new_texts = normalize(descriptors - centre), normalize(unseen_descriptors - centre)
         left, singular, basis = torch.linalg.svd(weights - offset, full_matrices=False)
         coordinates = left * singular
-        width, ridge = select_kernel(texts, coordinates)
+        width, ridge = _select_kernel_once(texts, coordinates)
         identity = torch.eye(len(texts))
         inverse = torch.linalg.inv(gaussian_kernel(texts, texts, width) + ridge * identity)
         explained = inverse @ coordinates
@@ -143,6 +138,16 @@ class _Posterior:
         """One draw of the true weights: (num_unseen, feature_dim)."""
         noise = torch.randn(self.mean.shape, generator=generator, dtype=torch.float32) * self.deviation
         return normalize(self.mean + self.factor @ noise) @ self.basis * self.length + self.offset
+
+
+def _select_kernel_once(texts: Tensor, coordinates: Tensor) -> tuple[float, float]:
+    """`select_kernel`, the slowest step here, through the cache."""
+    key = content_key(__version__, torch.__version__, "select_kernel", texts, coordinates)
+    entry = load_or_compute(
+        "mappers", key, lambda: {"chosen": torch.tensor(select_kernel(texts, coordinates), dtype=torch.float64)}
+    )
+    width, ridge = entry["chosen"].tolist()
+    return width, ridge
 
 
 def _fit_gain(coordinates: Tensor, explained: Tensor, inverse_diagonal: Tensor, total_variance: Tensor) -> float:

@@ -13,10 +13,14 @@ from timm_inject.class_texts import ClassText
 from timm_inject.encoder import LoadedEncoder, TextEncoder
 from timm_inject.errors import EncoderError
 from timm_inject.mappers.base import ProgressCallback, normalize
+from timm_inject.taxonomy import encode_positions
 
-__all__ = ["encode_descriptors", "sentences_of"]
+__all__ = ["encode_descriptors", "identity_of", "sentences_of"]
 
 _CHUNK = 256
+# Length of the synset's part beside 1 for the text's. Chosen from 0.2 to 0.8 on three ImageNet heads by how well predicted rows
+# point at those of hidden classes; accuracy on 1,300 photos was printed beside it.
+_TAXONOMY_WEIGHT = 0.4
 
 
 def sentences_of(text: ClassText) -> list[str]:
@@ -28,11 +32,16 @@ def sentences_of(text: ClassText) -> list[str]:
     return told + [f"a photo of a {text.name}, {description}" for description in text.descriptions]
 
 
+def identity_of(text: ClassText) -> list[str]:
+    """Everything that a descriptor is made from, to tell by a hash whether it is the same."""
+    return [*sentences_of(text), text.synset.wnid if text.synset else ""]
+
+
 def encode_descriptors(texts: Sequence[ClassText], encoder: LoadedEncoder, progress: ProgressCallback | None = None) -> Tensor:
     """Encode classes as descriptors.
 
-    Each sentence's embedding is scaled to length 1, a class is the mean of its sentences, scaled to length 1. Names without a
-    description are encoded by themselves and still go to the mapper that learned from definitions: on held-out seen classes
+    Each sentence's embedding is scaled to length 1, a class is the mean of its sentences, scaled to length 1. Beside it stands
+    where its synset is in WordNet, with a weight of 0.4; zeros where it has none. Names without a description are encoded by themselves and still go to the mapper that learned from definitions: on held-out seen classes
     that found more rows than a mapper of its own for bare names.
 
     Args:
@@ -41,7 +50,7 @@ def encode_descriptors(texts: Sequence[ClassText], encoder: LoadedEncoder, progr
         progress: Called with the step's name, how many texts are done and how many there are.
 
     Returns:
-        (num_classes, descriptor_dim), float32, L2-normalised; descriptor_dim is the encoder's dimension.
+        (num_classes, descriptor_dim), float32, L2-normalised; descriptor_dim is the encoder's dimension and `TAXONOMY_DIM`.
 
     Raises:
         EncoderError: The encoder fails, or does not give one finite vector a text.
@@ -49,7 +58,8 @@ def encode_descriptors(texts: Sequence[ClassText], encoder: LoadedEncoder, progr
     sentences = [sentences_of(text) for text in texts]
     embeddings = _encode([sentence for group in sentences for sentence in group], encoder, progress)
     groups = embeddings.split([len(group) for group in sentences])
-    return normalize(torch.stack([group.mean(0) for group in groups]))
+    told = normalize(torch.stack([group.mean(0) for group in groups]))
+    return normalize(torch.cat([told, _TAXONOMY_WEIGHT * encode_positions(texts)], dim=1))
 
 
 def _encode(sentences: list[str], encoder: LoadedEncoder, progress: ProgressCallback | None) -> Tensor:

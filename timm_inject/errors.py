@@ -26,6 +26,7 @@ __all__ = [
     "TimmInjectError",
     "UnknownSeenClassesError",
     "UnsupportedHeadError",
+    "WeakClassWarning",
 ]
 
 _MAX_LISTED = 5
@@ -105,6 +106,10 @@ class ImageError(TimmInjectError, ValueError):
 
 class InjectionWarning(UserWarning):
     """Something was chosen for the user, or is unlikely to work as the user hopes."""
+
+
+class WeakClassWarning(InjectionWarning):
+    """New classes are unlikely to work, by an estimate that needs no image."""
 
 
 def list_some(items: Iterable[object]) -> str:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from timm_inject.cache import content_key
 from timm_inject.class_texts import ClassText
-from timm_inject.descriptors import sentences_of
+from timm_inject.descriptors import identity_of
 from timm_inject.head import Head, Leaf
+from timm_inject.lexicon import load_lexicon
 from timm_inject.record import InjectedClass, InjectionRecord
 from timm_inject.version import __version__
 
@@ -114,7 +115,7 @@ def identify_settings(
         seen_descriptors: (num_seen, descriptor_dim), of these.
         seen_rows: One tensor a layer, (num_seen, row_dim).
     """
-    sentences = [sentence for text in seen_texts for sentence in sentences_of(text)]
+    sentences = [part for text in seen_texts for part in identity_of(text)]
     parts: list[str | Tensor] = [__version__, mapper, str(calibration), str(seed), encoder_id, *sentences, *seen_rows]
     base = content_key(*parts)[:16]
     probe = descriptor_probe(seen_descriptors)
@@ -174,4 +175,5 @@ def _own_rows(leaf: Leaf) -> Tensor:
 
 def _text_of(entry: InjectedClass) -> ClassText:
     # A later rename changes `name`, not the text that was embedded.
-    return ClassText(entry.lemmas[0], entry.lemmas, entry.descriptions)
+    synset = load_lexicon().by_wnid(entry.synset) if entry.synset else None
+    return ClassText(entry.lemmas[0], entry.lemmas, entry.descriptions, synset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,18 +19,26 @@ from timm_inject.class_names import (
     resolve_unseen_class_names,
 )
 from timm_inject.class_texts import ClassText, resolve_class_texts
+from timm_inject.confidence import MAX_NAMES, estimate_names
 from timm_inject.descriptors import encode_descriptors
 from timm_inject.encoder import LoadedEncoder, TextEncoder, resolve_encoder
-from timm_inject.errors import ArgumentTypeError, ArgumentValueError
+from timm_inject.errors import ArgumentTypeError, ArgumentValueError, WeakClassWarning, list_some
+from timm_inject.explanation import leans_on
 from timm_inject.fitting import FittedMapper, fit_and_crossfit
 from timm_inject.head import Head, Leaf, check_not_projection, find_head, read_rows, resize_head, unwrap_model
 from timm_inject.incremental import EarlierRows, Settings, hash_rows, identify_settings, plan_earlier_rows, written_rows
 from timm_inject.mappers import ProgressCallback, create_mapper
+from timm_inject.mappers.crossfit import MIN_CLASSES
 from timm_inject.record import InjectedClass, InjectionRecord, find_record, start_record
+from timm_inject.selection import AUTO, choose_mapper
 from timm_inject.trained_mapper import TrainedMapper, find_trained_mapper
 from timm_inject.version import __version__
 
 __all__ = ["CALIBRATIONS", "inject"]
+
+# Below this estimate `inject` warns. Real photos of names so estimated: see the benchmark page of README.
+WEAK = 0.25
+_LEANS_SHOWN = 5
 
 Descriptions = Mapping[str, str | Sequence[str]] | Literal["auto"] | None
 
@@ -63,7 +72,7 @@ def inject(
         encoder: A sentence-transformers model id or folder, or an object with `encode(list[str]) -> array (n, dim)`. None
             takes `sentence-transformers/all-MiniLM-L6-v2`.
         mapper: A name from the registry, `timm_inject.mapper_names()`; or a mapper that `fit_mapper` trained for this model, its
-            folder, or its id on the Hub.
+            folder, or its id on the Hub. "auto" tries the quick ones on hidden seen classes and takes the best.
         calibration: How new rows compete with the seen ones, chosen without images: "harmonic" balances seen and unseen
             accuracy, "keep-seen" lets about 1% of the seen predictions move, None keeps the raw prediction.
         seed: Everything random follows from it; the global random state is neither read nor changed.
@@ -72,6 +81,10 @@ def inject(
     Returns:
         The widened head, the object that `model.get_classifier()` returns. Where timm makes that a tuple, it is a new one each
         time, of the same layers.
+
+    Warns:
+        WeakClassWarning: Names are unlikely to work, with the share of their images that each may win. The record holds the
+            figure of every name as `confidence`.
 
     Raises:
         TimmInjectError: One of its subclasses, with what came, what was expected and how to fix it; the model is then
@@ -94,6 +107,11 @@ def inject(
     if trained:
         trained.check_fits(head, seen_rows, classes.seen_texts, loaded, seed)
     seen_descriptors = trained.descriptors if trained else encode_descriptors(classes.seen_texts, loaded, progress)
+    if mapper == AUTO:
+        feature_dim = head.leaves[0].feature_dim
+        mapper = choose_mapper(
+            seen_descriptors, seen_rows[0], feature_dim=feature_dim, calibration=calibration, seed=seed, progress=progress
+        )
     settings = identify_settings(
         classes.record,
         mapper=mapper,
@@ -115,7 +133,9 @@ def inject(
     predicted = [_predict(*part, unseen_descriptors, calibration, seed) for part in zip(fitted, head.leaves, strict=True)]
     new_rows = [part.rows for part in predicted]
     hashes = hash_rows(written_rows(head, new_rows))
-    record = _make_record(classes, loaded, mapper, calibration, seed, predicted[0].self_score, settings, earlier, hashes)
+    outlooks = _look_ahead(classes, fitted[0], unseen_descriptors, new_rows[0], head.leaves[0], seed)
+    record = _make_record(classes, loaded, mapper, calibration, seed, predicted[0].self_score, settings, earlier, hashes, outlooks)
+    _warn_of_weak(record.classes[-len(classes.unseen_texts) :])
     kept, appended = earlier.merge(head, new_rows)
     return resize_head(model, head, appended, kept=kept, config=_label_config(classes), record=record.to_dict())
 
@@ -146,7 +166,8 @@ def _check_settings(mapper: object, calibration: object, seed: object) -> str:
             f"`mapper` must be a name from the registry, got {type(mapper).__name__}. A mapper of `fit_mapper`, its folder or its "
             "Hub id will do too."
         )
-    create_mapper(mapper)
+    if mapper != AUTO:
+        create_mapper(mapper)
     if calibration not in CALIBRATIONS:
         known = ", ".join(repr(name) for name in CALIBRATIONS)
         raise ArgumentValueError(f"`calibration` must be one of {known}, got {calibration!r}.")
@@ -183,6 +204,49 @@ def _predict(fitted: FittedMapper, leaf: Leaf, unseen_descriptors: Tensor, calib
     return calibrate_rows(fitted, new_rows, calibration, feature_dim=leaf.feature_dim, seed=seed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    """What the record says about one predicted row."""
+
+    leans_on: tuple[tuple[str, float], ...]
+    confidence: float | None = None
+    warning: str | None = None
+
+
+def _look_ahead(
+    classes: _Classes, fitted: FittedMapper, unseen_descriptors: Tensor, new_rows: Tensor, leaf: Leaf, seed: int
+) -> list[_Outlook]:
+    """Estimate how the rows of the first layer will do, and what they are made of."""
+    names = [entry.name for entry in classes.names[: classes.num_seen]]
+    leans = leans_on(fitted.rows, new_rows, names, feature_dim=leaf.feature_dim, max_shown=_LEANS_SHOWN)
+    if classes.num_seen < MIN_CLASSES or len(new_rows) > MAX_NAMES:
+        return [_Outlook(shares) for shares in leans]
+    estimates = estimate_names(
+        fitted.descriptors, fitted.rows, unseen_descriptors, new_rows, feature_dim=leaf.feature_dim, seed=seed
+    )
+    return [
+        _Outlook(shares, round(value, 4), _describe_weakness(value, among_new) if value < WEAK else None)
+        for shares, value, among_new in zip(leans, estimates.accuracy.tolist(), estimates.zsl_accuracy.tolist(), strict=True)
+    ]
+
+
+def _describe_weakness(accuracy: float, among_new: float) -> str:
+    return f"estimated to win {accuracy:.0%} of its own images over all classes, and {among_new:.0%} among the new classes alone"
+
+
+def _warn_of_weak(classes: Sequence[InjectedClass]) -> None:
+    weak = sorted((entry for entry in classes if entry.warning), key=lambda entry: entry.confidence or 0.0)
+    if weak:
+        shown = list_some(f"{entry.name!r} ({entry.confidence:.0%} of its own images)" for entry in weak)
+        warnings.warn(
+            f"{len(weak)} of {len(classes)} new classes are unlikely to work, estimated without images: {shown}. The head or the "
+            "text hardly tells them from other classes. Describe what can be seen of them (`descriptions=`), or test with "
+            "`evaluate` on photos before you rely on them.",
+            WeakClassWarning,
+            stacklevel=3,
+        )
+
+
 def _label_config(classes: _Classes) -> dict[str, Any]:
     """The labels for timm's config; timm and transformers show the descriptions."""
     labels = label_names_for_config(classes.names)
@@ -200,12 +264,13 @@ def _make_record(
     settings: Settings,
     earlier: EarlierRows,
     hashes: Sequence[str],
+    outlooks: Sequence[_Outlook],
 ) -> InjectionRecord:
-    """The record with the new classes; of the rows that were predicted again only the hash is another one."""
+    """The record with the new classes; of rows that were predicted again, the hash and what is expected of them change."""
     num_again = len(earlier.again)
     known = list(classes.record.classes)
-    for position, digest in zip(earlier.again, hashes, strict=False):
-        known[position] = replace(known[position], row_hash=digest)
+    for position, digest, ahead in zip(earlier.again, hashes, outlooks, strict=False):
+        known[position] = replace(known[position], row_hash=digest, **_fields_of(ahead))
     first = classes.num_seen + len(known)
     new = [
         InjectedClass(
@@ -221,6 +286,7 @@ def _make_record(
             lemmas=text.lemmas,
             settings=settings.key,
             row_hash=hashes[num_again + position],
+            **_fields_of(outlooks[num_again + position]),
         )
         for position, text in enumerate(classes.unseen_texts)
     ]
@@ -233,3 +299,7 @@ def _make_record(
         self_score=self_score,
         probes=classes.record.probes | {settings.key: settings.probe},
     )
+
+
+def _fields_of(outlook: _Outlook) -> dict[str, Any]:
+    return {"leans_on": outlook.leans_on, "confidence": outlook.confidence, "warning": outlook.warning}

@@ -36,6 +36,7 @@ _FIELDS = (
     (range(1_300_000, 2_665_985), "animal beast creature wildlife"),
     (range(2_665_985, 4_700_000), "artifact building clothing device machine object thing tool vehicle"),
     (range(7_550_000, 7_970_000), "dish drink food meal"),
+    (range(9_190_000, 9_500_000), "landscape nature place"),
     (range(9_600_000, 10_900_000), "human person profession"),
     (range(11_530_000, 13_252_000), "flower fungus plant tree"),
 )
@@ -147,7 +148,16 @@ def load_lexicon() -> Lexicon:
     """
     wnids = {wnid for label_set in _LABEL_SETS_WITH_ALL_SYNSETS for wnid in label_set_wnids(label_set)}
     info = ImageNetInfo()  # Each label set's object describes every synset.
-    return Lexicon(_read_synset(info, wnid) for wnid in sorted(wnids))
+    pictured = set(label_set_wnids("imagenet-12k"))
+    # Of several senses the one that people photograph is meant: things before ideas, well-pictured things before others.
+    order = sorted(wnids, key=lambda wnid: (_field_of(wnid) is None, wnid not in pictured, wnid))
+    return Lexicon(_read_synset(info, wnid) for wnid in order)
+
+
+def _field_of(wnid: str) -> str | None:
+    """The words for the field that a synset is from, or None where it is no animal, thing, food, person, place or plant."""
+    number = int(wnid[1:])
+    return next((words for numbers, words in _FIELDS if number in numbers), None)
 
 
 @functools.cache
@@ -210,8 +220,7 @@ def _support(synset: Synset, hint_words: list[str]) -> int:
     """Say how well a hint fits a meaning; 0 for not at all."""
     text = set(match_key(" ".join([synset.definition, *synset.lemmas])).split())
     text.update([form for word in text for form in _singulars_of_word(word)])
-    number = int(synset.wnid[1:])
-    field = {word for numbers, words in _FIELDS if number in numbers for word in words.split()}
+    field = set((_field_of(synset.wnid) or "").split())
     support = 0
     for word in hint_words:
         forms = {word, *_singulars_of_word(word)}

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from timm_inject.mappers.base import normalize
 
-__all__ = ["FeatureModel", "PseudoFeatures", "draw_pseudo_features", "fit_feature_model"]
+__all__ = ["FeatureModel", "PseudoFeatures", "draw_pseudo_features", "fit_feature_model", "relative_biases"]
 
 # Set so that margins and rivals of pseudo-features look like those of 1,300 ImageNet photos under an EfficientNet-Lite0
 # head that knows all their classes; scores of hidden classes on the same photos were in view.
@@ -109,6 +109,16 @@ def fit_feature_model(weights: Tensor, generator: torch.Generator) -> tuple[Feat
 def draw_pseudo_features(weights: Tensor, generator: torch.Generator) -> PseudoFeatures:
     """Draw features that a head with these weights could have been trained on; arguments as in `fit_feature_model`."""
     return fit_feature_model(weights, generator)[1]
+
+
+def relative_biases(rows: Tensor, new_rows: Tensor, feature_dim: int) -> Tensor:
+    """Biases to go with pseudo-features, (num_seen + num_unseen,): zero for seen classes, the distance from their mean for new ones.
+
+    The features are drawn as if seen biases did not differ.
+    """
+    if rows.shape[1] == feature_dim:
+        return torch.zeros(len(rows) + len(new_rows))
+    return torch.cat([torch.zeros(len(rows)), new_rows[:, feature_dim] - rows[:, feature_dim].mean()])
 
 
 def _draw_labels(num_classes: int, generator: torch.Generator) -> Tensor:

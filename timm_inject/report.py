@@ -6,8 +6,9 @@ from timm_inject.cache import CacheReport
 from timm_inject.classification import Prediction
 from timm_inject.evaluation import GzslScores
 from timm_inject.record import InjectionRecord
+from timm_inject.self_score import SelfScore
 
-__all__ = ["cache_lines", "injection_lines", "prediction_lines", "score_lines"]
+__all__ = ["cache_lines", "injection_lines", "prediction_lines", "score_lines", "self_score_lines"]
 
 _BAR_WIDTH = 24
 _NAME_WIDTH = 28
@@ -43,6 +44,25 @@ def score_lines(scores: GzslScores) -> list[str]:
     ]
     shown = [f"  {name:<40} {'no images' if value is None else f'{value:.1%}'}" for name, value in figures]
     return [f"{scores.num_images} images of {len(scores.accuracy_of_class)} classes", *shown]
+
+
+def self_score_lines(score: SelfScore) -> list[str]:
+    """The estimates, one a line, and the classes that did worst and best."""
+    figures = [
+        ("accuracy among the new classes only", f"{score.zsl_accuracy:.1%}"),
+        ("unseen accuracy", f"{score.unseen_accuracy:.1%}"),
+        ("seen accuracy", f"{score.seen_accuracy:.1%}"),
+        ("harmonic mean", f"{score.harmonic_mean:.1%}"),
+        ("cosine of predicted and true row", f"{score.row_cosine:.3f}"),
+        ("median rank of the true row", f"{score.median_rank:g}"),
+    ]
+    by_cosine = sorted(score.classes, key=lambda entry: entry.cosine)
+    return [
+        f"Estimated without images, {score.num_new} of {score.num_seen} classes hidden at a time, mapper {score.mapper}:",
+        *(f"  {name:<40} {value}" for name, value in figures),
+        f"  hardest: {', '.join(entry.name for entry in by_cosine[:5])}",
+        f"  easiest: {', '.join(entry.name for entry in reversed(by_cosine[-5:]))}",
+    ]
 
 
 def cache_lines(report: CacheReport, *, cleared: bool) -> list[str]:

@@ -30,9 +30,14 @@ TAXONOMY_DIM = sum(len(centres) for centres in _CENTRES)
 
 
 def encode_positions(texts: Sequence[ClassText]) -> Tensor:
-    """Encode the places of the classes' synsets: (num_classes, TAXONOMY_DIM), of length 1, or 0 for a class without a synset."""
+    """Encode the places of the classes' synsets: (num_classes, TAXONOMY_DIM), of length 1.
+
+    A class without a synset gets zeros, and so does a name alone: who wants names alone gets no more than that.
+    """
     parts = []
-    offsets = torch.tensor([int(text.synset.wnid[1:]) if text.synset else -1 for text in texts], dtype=torch.float32)
+    offsets = torch.tensor(
+        [int(text.synset.wnid[1:]) if text.synset and text.descriptions else -1 for text in texts], dtype=torch.float32
+    )
     for step, centres in zip(_STEPS, _CENTRES, strict=True):
         distance = (offsets[:, None] - centres.to(offsets.device)) / (_WIDTH * step)
         parts.append(normalize(torch.exp(-distance.square() / 2)))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from timm_inject.cache import content_key
 from timm_inject.class_names import resolve_seen_class_names
 from timm_inject.class_texts import ClassText, resolve_class_texts
-from timm_inject.descriptors import encode_descriptors, sentences_of
+from timm_inject.descriptors import encode_descriptors, identity_of
 from timm_inject.encoder import LoadedEncoder, TextEncoder, resolve_encoder
 from timm_inject.errors import ArgumentTypeError, HubConnectionError, MapperError, SaveError
 from timm_inject.fitting import FittedMapper, fit_and_crossfit
@@ -34,6 +34,7 @@ from timm_inject.mappers import MAPPERS, ProgressCallback, create_mapper
 from timm_inject.mappers.crossfit import Crossfit
 from timm_inject.model_card import BIBTEX, CARD_NAME, escape, is_own_card, sign_card
 from timm_inject.record import base_of, find_record
+from timm_inject.selection import AUTO, choose_mapper
 from timm_inject.version import __version__
 
 __all__ = ["TrainedMapper", "find_trained_mapper", "fit_mapper"]
@@ -259,6 +260,7 @@ def fit_mapper(
     descriptions: Mapping[str, str | Sequence[str]] | Literal["auto"] | None = "auto",
     encoder: str | Path | TextEncoder | None = None,
     mapper: str = "icis",
+    calibration: str | None = "harmonic",
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> TrainedMapper:
@@ -273,7 +275,8 @@ def fit_mapper(
         seen_class_names: As in `inject`.
         descriptions: As in `inject`, for the seen classes.
         encoder: As in `inject`.
-        mapper: A name from the registry.
+        mapper: A name from the registry, or "auto" as in `inject`.
+        calibration: What "auto" chooses for, as in `inject`; a trained mapper serves any.
         seed: Everything random follows from it.
         progress: Called as `progress(step, done, total)`.
 
@@ -282,7 +285,8 @@ def fit_mapper(
     """
     if not isinstance(mapper, str):
         raise ArgumentTypeError(f"`mapper` must be a name from the registry, got {type(mapper).__name__}.")
-    create_mapper(mapper)
+    if mapper != AUTO:
+        create_mapper(mapper)
     head = find_head(model)
     plain = unwrap_model(model)
     record = find_record(plain)
@@ -296,6 +300,10 @@ def fit_mapper(
     loaded = resolve_encoder(encoder)
     rows = [read_rows(leaf)[:num_seen] for leaf in head.leaves]
     descriptors = encode_descriptors(texts, loaded, progress)
+    if mapper == AUTO:
+        mapper = choose_mapper(
+            descriptors, rows[0], feature_dim=head.leaves[0].feature_dim, calibration=calibration, seed=seed, progress=progress
+        )
     tensors = {"descriptors": descriptors}
     for position, part in enumerate(rows):
         fitted = fit_and_crossfit(mapper, descriptors, part, seed=seed, progress=progress)
@@ -333,14 +341,14 @@ def find_trained_mapper(mapper: object) -> TrainedMapper | None:
         return mapper
     if isinstance(mapper, os.PathLike):
         return TrainedMapper.from_pretrained(Path(mapper))
-    if not isinstance(mapper, str) or mapper in MAPPERS or mapper == "auto":
+    if not isinstance(mapper, str) or mapper in MAPPERS or mapper == AUTO:
         return None
     is_elsewhere = "/" in mapper or mapper.startswith((".", "~")) or Path(mapper).is_dir()
     return TrainedMapper.from_pretrained(mapper) if is_elsewhere else None
 
 
 def _hash_texts(texts: Sequence[ClassText]) -> str:
-    return content_key(*(sentence for text in texts for sentence in (*sentences_of(text), "")))
+    return content_key(*(sentence for text in texts for sentence in (*identity_of(text), "")))
 
 
 def _hash_tensors(tensors: Mapping[str, Tensor]) -> str:
