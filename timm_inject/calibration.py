@@ -255,12 +255,12 @@ def _scores(rehearsals: list[_Rehearsal], offset: float) -> dict[str, float]:
 
 
 def _accuracy_of_class(rehearsals: list[_Rehearsal], stage: _Stage, offset: float) -> Tensor:
-    hits, tries = torch.zeros(len(stage.weights)), torch.zeros(len(stage.weights))
+    hits, tries = torch.zeros(2, len(stage.weights), dtype=torch.float32)
     for rehearsal in rehearsals:
         labels = stage.pseudo.labels[rehearsal.is_new]
         won = rehearsal.new_hits & (rehearsal.margins < offset)
         hits.index_add_(0, labels, won[rehearsal.is_new].float())
-        tries.index_add_(0, labels, torch.ones(len(labels)))
+        tries.index_add_(0, labels, torch.ones(len(labels), dtype=torch.float32))
     return hits / tries  # 0 / 0 is NaN
 
 

@@ -68,7 +68,7 @@ def estimate_names(
         posterior = _Posterior.fit(*_nearest(descriptors, seen, unseen_descriptors), unseen_descriptors)
         num_seen, num_new = len(seen), len(new)
         labels = torch.arange(num_seen, num_seen + num_new).repeat_interleave(_FEATURES_PER_CLASS)
-        over_all, among_new = torch.zeros(num_new), torch.zeros(num_new)
+        over_all, among_new = torch.zeros(2, num_new, dtype=torch.float32)
         for _ in range(_WORLDS):
             truth = torch.cat([seen, posterior.draw(generator)])
             features = model.draw(truth, labels, generator).features
@@ -118,7 +118,7 @@ class _Posterior:
         left, singular, basis = torch.linalg.svd(weights - offset, full_matrices=False)
         coordinates = left * singular
         width, ridge = _select_kernel_once(texts, coordinates)
-        identity = torch.eye(len(texts))
+        identity = torch.eye(len(texts), dtype=torch.float32)
         inverse = torch.linalg.inv(gaussian_kernel(texts, texts, width) + ridge * identity)
         explained = inverse @ coordinates
         variance = (coordinates * explained).mean(0).clamp_min(0)
@@ -127,7 +127,7 @@ class _Posterior:
         covariance = gaussian_kernel(new_texts, new_texts, width) - cross @ inverse @ cross.T
         return _Posterior(
             gain * cross @ explained,
-            _root(covariance + ridge * torch.eye(len(new_texts))),
+            _root(covariance + ridge * torch.eye(len(new_texts), dtype=torch.float32)),
             variance.sqrt(),
             basis,
             offset,

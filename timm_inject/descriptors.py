@@ -41,8 +41,9 @@ def encode_descriptors(texts: Sequence[ClassText], encoder: LoadedEncoder, progr
     """Encode classes as descriptors.
 
     Each sentence's embedding is scaled to length 1, a class is the mean of its sentences, scaled to length 1. Beside it stands
-    where its synset is in WordNet, with a weight of 0.4; zeros where it has none. Names without a description are encoded by themselves and still go to the mapper that learned from definitions: on held-out seen classes
-    that found more rows than a mapper of its own for bare names.
+    where its synset is in WordNet, with a weight of 0.4; zeros where it has none. Names without a description are encoded by
+    themselves and still go to the mapper that learned from definitions: on held-out seen classes that found more rows than a
+    mapper of its own for bare names.
 
     Args:
         texts: One entry a class.

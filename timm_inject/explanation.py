@@ -107,9 +107,9 @@ def leans_on(
         ridge = _RIDGE * seen.square().sum(1).mean().clamp_min(1e-12)
         # S^T (S S^T + r I)^-1 = (S^T S + r I)^-1 S^T: the smaller of the two systems is solved.
         if len(seen) <= feature_dim:
-            weights = torch.linalg.solve(seen @ seen.T + ridge * torch.eye(len(seen)), seen @ new.T).T
+            weights = torch.linalg.solve(seen @ seen.T + ridge * torch.eye(len(seen), dtype=torch.float32), seen @ new.T).T
         else:
-            weights = torch.linalg.solve(seen.T @ seen + ridge * torch.eye(feature_dim), new.T).T @ seen.T
+            weights = torch.linalg.solve(seen.T @ seen + ridge * torch.eye(feature_dim, dtype=torch.float32), new.T).T @ seen.T
         added = (weights * (new @ seen.T)).clamp_min(0)
         shares = added / added.sum(1, keepdim=True).clamp_min(1e-12)
         top = shares.topk(min(max_shown, len(seen)), dim=1)

@@ -112,13 +112,12 @@ def draw_pseudo_features(weights: Tensor, generator: torch.Generator) -> PseudoF
 
 
 def relative_biases(rows: Tensor, new_rows: Tensor, feature_dim: int) -> Tensor:
-    """Biases to go with pseudo-features, (num_seen + num_unseen,): zero for seen classes, the distance from their mean for new ones.
-
-    The features are drawn as if seen biases did not differ.
+    """Biases to go with pseudo-features: (num_seen + num_unseen,), zero for seen classes, as the features are drawn as if seen
+    biases did not differ, and for new ones the distance from the mean of the seen ones.
     """
     if rows.shape[1] == feature_dim:
-        return torch.zeros(len(rows) + len(new_rows))
-    return torch.cat([torch.zeros(len(rows)), new_rows[:, feature_dim] - rows[:, feature_dim].mean()])
+        return torch.zeros(len(rows) + len(new_rows), dtype=torch.float32)
+    return torch.cat([torch.zeros(len(rows), dtype=torch.float32), new_rows[:, feature_dim] - rows[:, feature_dim].mean()])
 
 
 def _draw_labels(num_classes: int, generator: torch.Generator) -> Tensor:

@@ -135,8 +135,8 @@ def self_score(
     if num_new is not None and not 1 <= num_new <= num_seen // 2:
         raise ArgumentValueError(f"`num_new` must be between 1 and half of the {num_seen} seen classes, got {num_new}.")
     plain = unwrap_model(model)
-    known = head.num_classes if seen_class_names is None else num_seen
-    names = resolve_seen_class_names(plain, known, seen_class_names)[:num_seen]
+    count = head.num_classes if seen_class_names is None else num_seen
+    names = resolve_seen_class_names(plain, count, seen_class_names)[:num_seen]
     rows = [read_rows(leaf)[:num_seen] for leaf in head.leaves]
     trained.check_fits(head, rows, resolve_class_texts(names, [], descriptions)[0], loaded, seed)
     fitted = trained.fitted(0, rows[0])

@@ -34,10 +34,8 @@ def encode_positions(texts: Sequence[ClassText]) -> Tensor:
 
     A class without a synset gets zeros, and so does a name alone: who wants names alone gets no more than that.
     """
-    parts = []
-    offsets = torch.tensor(
-        [int(text.synset.wnid[1:]) if text.synset and text.descriptions else -1 for text in texts], dtype=torch.float32
-    )
+    numbers = [int(text.synset.wnid[1:]) if text.synset and text.descriptions else -1 for text in texts]
+    offsets, parts = torch.tensor(numbers, dtype=torch.float32), []
     for step, centres in zip(_STEPS, _CENTRES, strict=True):
         distance = (offsets[:, None] - centres.to(offsets.device)) / (_WIDTH * step)
         parts.append(normalize(torch.exp(-distance.square() / 2)))

@@ -359,7 +359,7 @@ def _read_mapper(cls: type[TrainedMapper], config_path: Path, tensors_path: Path
     """Read files that may come from anyone: they are data, and whatever does not fit is refused."""
     try:
         facts = _read_facts(json.loads(config_path.read_text(encoding="utf-8"))[_CONFIG_KEY])
-        tensors = dict(load_file(tensors_path))
+        tensors = {key: tensor.clone() for key, tensor in load_file(tensors_path).items()}
         if _hash_tensors(tensors) != facts.tensors:
             raise ValueError(f"{_CONFIG_NAME} and {_TENSORS_NAME} do not belong together")
         mapper = cls(facts, tensors)

@@ -70,13 +70,15 @@ class Mapper(ABC):
             _check_descriptors(unseen_descriptors, descriptors.shape[1])
         with isolated_float32():
             # Clones: a tensor made under inference_mode cannot take part in training.
-            self.tensors = self._fit(
+            tensors = self._fit(
                 descriptors.float().clone(),
                 rows.float().clone(),
                 torch.Generator().manual_seed(seed),
                 None if unseen_descriptors is None else unseen_descriptors.float().clone(),
                 progress,
             )
+        # In the layout that a saved mapper has: another one can change the last bits of a product.
+        self.tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
         return self
 
     def predict_rows(self, descriptors: Tensor) -> Tensor:
