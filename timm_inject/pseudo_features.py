@@ -112,8 +112,9 @@ def draw_pseudo_features(weights: Tensor, generator: torch.Generator) -> PseudoF
 
 
 def relative_biases(rows: Tensor, new_rows: Tensor, feature_dim: int) -> Tensor:
-    """Biases to go with pseudo-features: (num_seen + num_unseen,), zero for seen classes, as the features are drawn as if seen
-    biases did not differ, and for new ones the distance from the mean of the seen ones.
+    """Biases to go with pseudo-features, (num_seen + num_unseen,): of new classes, the distance from the mean of the seen ones.
+
+    Seen classes get zero, as the features are drawn as if their biases did not differ.
     """
     if rows.shape[1] == feature_dim:
         return torch.zeros(len(rows) + len(new_rows), dtype=torch.float32)
