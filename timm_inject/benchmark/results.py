@@ -37,6 +37,7 @@ _CODE = (
     "descriptors.py",
     "class_texts.py",
     "lexicon.py",
+    "taxonomy.py",
     "benchmark/base_classifier.py",
     "benchmark/scores.py",
 )
@@ -51,7 +52,7 @@ class Setting:
 
     Attributes:
         benchmark: "cub", "sun", "awa2" or "imagenet-heldout".
-        part: "table", "ablation", "curve" or "transfer".
+        part: "table", "ablation", "curve", "transfer" or "groups".
         protocol: How the base classifier and the scale of the rows are chosen: "held-out", "paper", or "" for a given head.
         descriptors: "att", "wiki2vec", "conceptnet", "names", or how new ImageNet classes are told: "lemma", "definition", ….
         method: The mapper or the ablation's step.
@@ -204,6 +205,8 @@ def code_fingerprint(setting: Setting) -> str:
     """A short digest of the installed code that decides the rows and scores of a setting."""
     if setting.part == "ablation":
         return _fingerprint((*_CODE_OF_THE_RECIPE, "benchmark/ablation.py"))
+    if setting.part == "groups":
+        return _fingerprint((*_CODE, "confidence.py", "benchmark/estimates.py"))
     is_raw_recipe = setting.method in SLOW_MAPPERS and setting.protocol == "paper"
     return _fingerprint(_CODE_OF_THE_RECIPE if is_raw_recipe else _CODE)
 
