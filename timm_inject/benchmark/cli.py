@@ -28,6 +28,7 @@ def add_benchmark_command(commands: Any) -> None:
         _add_zsl(datasets, name, f"{title}, in the xlsa17 layout")
     _add_heldout(datasets)
     _add_self_score(datasets)
+    _add_estimates(datasets)
     for command in datasets.choices.values():
         # So that a table can name the command that made it without repeating every default.
         command.set_defaults(get_default=command.get_default)
@@ -66,6 +67,24 @@ def _add_heldout(datasets: Any) -> None:
     )
     command.add_argument("--vectors", type=Path, metavar="DIR", help="for wiki2vec and conceptnet: the folder that holds theirs")
     command.add_argument("--descriptions", type=Path, metavar="FILE", help="JSON: class name or WordNet id -> text or texts")
+
+
+def _add_estimates(datasets: Any) -> None:
+    text = "are the estimates that `inject` gives for names true? Groups of ImageNet classes, alike or varied, are hidden"
+    command = datasets.add_parser("estimates", help=text, description=text)
+    command.set_defaults(run=_run_estimates, dataset="estimates")
+    command.add_argument("--images", type=Path, metavar="DIR", help="as for imagenet-heldout")
+    command.add_argument("--heads", nargs="+", default=list(_HEADS), metavar="MODEL", help="timm models")
+    command.add_argument("--size", type=int, default=40, metavar="N", help="classes in a group")
+    command.add_argument("--num-random", type=int, default=8, metavar="N", help="random groups; half as many of 200 classes")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--encoder", metavar="ID|FOLDER", help="a sentence-transformers model")
+    command.add_argument(
+        "--output", type=Path, default=Path("out/benchmark/estimates"), metavar="DIR", help="for results and plots"
+    )
+    command.add_argument("--update-readme", type=Path, metavar="FILE", help="put the figures between the markers of that file")
+    command.add_argument("--quiet", action="store_true", help="no progress lines")
+    command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
 
 
 def _add_zsl(datasets: Any, name: str, text: str) -> None:
@@ -151,6 +170,13 @@ def _run_heldout(options: argparse.Namespace) -> None:
     from timm_inject.benchmark.commands import run_heldout
 
     run_heldout(options)
+
+
+def _run_estimates(options: argparse.Namespace) -> None:
+    _check_packages()
+    from timm_inject.benchmark.commands import run_estimates
+
+    run_estimates(options)
 
 
 def _run_self_score(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from timm_inject.benchmark.base_classifier import BaseClassifier, Protocol
 from timm_inject.benchmark.descriptors import dataset_descriptors, imagenet_vectors
 from timm_inject.benchmark.errors import BenchmarkFileError
+from timm_inject.benchmark.estimates import bins_table, class_groups, estimate_points, estimate_units
 from timm_inject.benchmark.heads import load_head
 from timm_inject.benchmark.heldout import VECTOR_KINDS, HeldOutBenchmark, HeldOutPlan
 from timm_inject.benchmark.plots import plot_bars, plot_curve_by_seen_classes, plot_seen_unseen, plot_self_score
@@ -34,7 +35,7 @@ from timm_inject.encoder import resolve_encoder
 from timm_inject.errors import ArgumentValueError
 from timm_inject.mappers import create_mapper, mapper_names
 
-__all__ = ["run_heldout", "run_self_score", "run_zsl"]
+__all__ = ["run_estimates", "run_heldout", "run_self_score", "run_zsl"]
 
 # Of the tables that show a few mappers only.
 _MAIN_MAPPERS = ("icis", "kernel-ridge")
@@ -138,6 +139,37 @@ def run_heldout(options: argparse.Namespace) -> None:
     results = [r for r in session.store if r.setting.data in data]
     plots = _plot_heldout(results, options.output)
     session.finish(results, heldout_tables(results), plots)
+
+
+def run_estimates(options: argparse.Namespace) -> None:
+    """Estimates for names against what their photos give, over groups of hidden classes."""
+    if options.images is None:
+        raise ArgumentValueError("Pass `--images`, a folder with one sub-folder a class.")
+    if options.size < 2:
+        raise ArgumentValueError(f"`--size` must be at least 2, got {options.size}.")
+    encoder = resolve_encoder(options.encoder)
+    session = Session(options)
+    heads = [load_head(name, options.images, options.output, session.progress) for name in options.heads]
+    benchmarks = [HeldOutBenchmark(head, encoder, progress=session.progress) for head in heads]
+    groups = [class_groups(benchmark.wnids, options.size, options.num_random, options.seed) for benchmark in benchmarks]
+    pairs = zip(benchmarks, groups, strict=True)
+    session.run(unit for benchmark, own in pairs for unit in estimate_units(benchmark, "lemma", own, options.seed))
+    data = {benchmark.data for benchmark in benchmarks}
+    results = [r for r in session.store if r.setting.data in data and r.setting.part == "groups"]
+    good = [result for result in results if not result.error]
+    sections, plots = [], []
+    for score, name in (("zsl_accuracy", "T1"), ("unseen_accuracy", "u")):
+        points = estimate_points(good, score)
+        file = f"estimates-{name}.png"
+        correlation = plot_self_score(points, options.output / file, title="Estimates for groups of names", name=name)
+        if correlation is not None:
+            error = sum(abs(own - real) for _, own, real in points) / len(points)
+            plots.append(file)
+            sections.append(
+                f"{name} of a group of names, estimated before and measured after: rank correlation {correlation:.2f}, mean error "
+                f"{100 * error:.1f} points, over {len(points)} groups."
+            )
+    session.finish(results, [" ".join(sections), bins_table(good)], plots)
 
 
 def run_self_score(options: argparse.Namespace) -> None:

@@ -115,8 +115,31 @@ class HeldOutBenchmark:
 
     def problem(self, texts: TextKind, seed: int, fold: int, num_folds: int) -> Problem:
         """Hide a fold: its rows are gone, and its images are those of new classes."""
+        return self._hide(texts, assign_folds(len(self._head.rows), num_folds, torch.Generator().manual_seed(seed)) == fold)
+
+    def hide(self, texts: TextKind, classes: Sequence[int]) -> Problem:
+        """Hide these classes, given as logit indices."""
+        hidden = torch.zeros(len(self._head.rows), dtype=torch.bool)
+        hidden[list(classes)] = True
+        return self._hide(texts, hidden)
+
+    @property
+    def head_name(self) -> str:
+        """The timm model."""
+        return self._head.name
+
+    @property
+    def num_classes(self) -> int:
+        """Of the whole head."""
+        return len(self._head.rows)
+
+    @property
+    def wnids(self) -> list[str]:
+        """WordNet id of each class, or its name where it has none, in logit order."""
+        return [name.synset.wnid if name.synset else name.name for name in self._head.names]
+
+    def _hide(self, texts: TextKind, hidden: Tensor) -> Problem:
         head = self._head
-        hidden = assign_folds(len(head.rows), num_folds, torch.Generator().manual_seed(seed)) == fold
         order = torch.cat([(~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]])
         logit_of_class = torch.empty_like(order)
         logit_of_class[order] = torch.arange(len(order))
