@@ -52,8 +52,19 @@ def _packaged_model():
     return create_packaged_model("tf_efficientnet_lite0")
 
 
+@pytest.fixture(scope="session")
+def _cache_of_real_texts(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache-of-real-texts")
+
+
 @pytest.fixture
-def packaged_model(_packaged_model):
+def shared_cache(_cache_of_real_texts, own_cache, monkeypatch):
+    """For tests with the real encoder, which takes most of a minute for the texts of ImageNet's classes."""
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(_cache_of_real_texts))
+
+
+@pytest.fixture
+def packaged_model(_packaged_model, shared_cache):
     """EfficientNet-Lite0 with real ImageNet-1k weights."""
     return copy.deepcopy(_packaged_model)
 

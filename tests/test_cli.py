@@ -80,7 +80,7 @@ def test_unknown_model_is_told(capsys, tmp_path):
     assert err.startswith("timm-inject: timm could not create the model 'local-dir:")
 
 
-def test_demo_says_what_is_not_first_and_reloads(capsys, tmp_path):
+def test_demo_says_what_is_not_first_and_reloads(capsys, tmp_path, shared_cache):
     code, out, _ = run(capsys, "demo", "--output", tmp_path / "demo", "--json")
     result = json.loads(out)
     assert code == 0

@@ -14,8 +14,9 @@ def test_a_row_leans_on_the_rows_it_was_made_of(num_seen):
     mean = rows.mean(0)
     made = mean + 0.7 * (rows[3] - mean) + 0.3 * (rows[8] - mean)
     ((first, second, *rest),) = leans_on(rows, made[None], names, feature_dim=24)
-    assert (first[0], second[0]) == ("class 3", "class 8")
-    assert first[1] > second[1] > max(share for _, share in rest)
+    assert first[0] == "class 3"
+    # More rows than features can make up one another, so only the strongest is sure to be found.
+    assert num_seen > 24 or (second[0] == "class 8" and second[1] > max(share for _, share in rest))
     assert 0.99 < sum(share for _, share in leans_on(rows, made[None], names, feature_dim=24, max_shown=num_seen)[0]) < 1.01
 
 
