@@ -14,6 +14,7 @@ import timm.data
 from PIL import Image
 
 from tests.conftest import needs_offline
+from tests.hub_server import Client, Hub
 from timm_inject import cli
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +65,7 @@ def test_examples(tmp_path):
 
 def test_readme_names_commands_targets_and_files_that_exist():
     commands = set(re.findall(r"^timm-inject (\S+)", README, re.MULTILINE))
-    assert commands == {"inject", "classify", "evaluate", "demo", "benchmark"}
+    assert commands == {"inject", "self-score", "classify", "push", "card", "cache", "evaluate", "demo", "benchmark"}
     for command in commands:
         with pytest.raises(SystemExit) as caught:
             cli.main([command, "--help"])
@@ -77,15 +78,21 @@ def test_readme_names_commands_targets_and_files_that_exist():
 
 
 @needs_offline
-def test_readme_python_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_readme_python_runs(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3
-    space = {}
-    for block in blocks:
-        exec(block, space)
-    assert space["model"].num_classes == 1003
-    assert timm.create_model("local-dir:out/patched", pretrained=True).num_classes == 1002
+    assert len(blocks) == 5
+    hub = Hub()
+    client = Client(hub, str(tmp_path / "home"))
+    try:
+        # The server knows one user, who is called alice.
+        code = "\n".join(blocks).replace("user/", "alice/")
+        counts = "[model.num_classes, [entry.name for entry in timm_inject.injection_record(model).classes]]"
+        result = client.run(f"import os\nos.chdir({str(tmp_path)!r})\n{code}\nvalue = {counts}")
+    finally:
+        client.close()
+        hub.close()
+    assert result == [1003, ["astronaut", "galaxy", "okapi"]], result
+    assert timm.create_model(f"local-dir:{tmp_path / 'out' / 'patched'}", pretrained=True).num_classes == 1002
 
 
 def test_photos_are_images():
