@@ -23,6 +23,7 @@ from timm_inject.class_names import resolve_seen_class_names
 from timm_inject.classification import image_transform, load_image
 from timm_inject.encoder import LoadedEncoder
 from timm_inject.head import find_head, read_rows
+from timm_inject.taxonomy import TAXONOMY_DIM
 
 pytest.importorskip("scipy")
 
@@ -48,7 +49,7 @@ def test_a_hidden_class_has_no_row_and_its_images_are_new(head, encoder):
     for fold in range(4):
         problem = benchmark.problem("lemma", 0, fold, 4)
         assert problem.rows.shape == (15, 9)
-        assert problem.unseen_descriptors.shape == (5, 32)
+        assert problem.unseen_descriptors.shape == (5, 32 + TAXONOMY_DIM)
         is_hidden = ~(head.rows[:, None] == problem.rows[None]).all(2).any(1)
         hidden = is_hidden.nonzero()[:, 0].tolist()
         hidden_once += hidden

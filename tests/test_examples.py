@@ -21,6 +21,12 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+_NO_HUB_FOR_MODELS = """
+import timm_inject.encoder, timm_inject.offline
+timm_inject.encoder.hub_is_reachable = timm_inject.offline.hub_is_reachable = lambda: False
+"""
+
+
 def _photo(package, file):
     return Path(find_spec(package).submodule_search_locations[0]) / file
 
@@ -85,7 +91,8 @@ def test_readme_python_runs(tmp_path):
     client = Client(hub, str(tmp_path / "home"))
     try:
         # The server knows one user, who is called alice.
-        code = "\n".join(blocks).replace("user/", "alice/")
+        # It has neither the model nor the encoder; they come from the packages.
+        code = "\n".join([_NO_HUB_FOR_MODELS, *blocks]).replace("user/", "alice/")
         counts = "[model.num_classes, [entry.name for entry in timm_inject.injection_record(model).classes]]"
         result = client.run(f"import os\nos.chdir({str(tmp_path)!r})\n{code}\nvalue = {counts}")
     finally:

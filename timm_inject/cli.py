@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        warnings.simplefilter("ignore" if options.quiet else "always", InjectionWarning)
+        warnings.simplefilter("ignore" if getattr(options, "quiet", False) else "always", InjectionWarning)
         try:
             options.run(options)
         except TimmInjectError as error:

@@ -59,11 +59,12 @@ def _add_heldout(datasets: Any) -> None:
     command.add_argument(
         "--texts",
         nargs="+",
-        choices=["lemma", "synset", "name", "described", "wiki2vec", "conceptnet"],
+        choices=["lemma", "synset", "words", "name", "described", "wiki2vec", "conceptnet"],
         default=["lemma"],
         help="how hidden classes are told: by the first lemma, whose definition is looked up and may be of another sense (lemma); "
-        "with the right definition (synset); by the lemma without definitions (name); by --descriptions (described); "
-        "by the ICIS authors' vectors (wiki2vec, conceptnet)",
+        "with the right definition (synset); as lemma, without the place in WordNet (words); by the lemma without definitions "
+        "(name); by --descriptions (described); by the ICIS authors' vectors (wiki2vec, conceptnet). Every method is run for the "
+        "first, icis and kernel-ridge for further ones",
     )
     command.add_argument("--vectors", type=Path, metavar="DIR", help="for wiki2vec and conceptnet: the folder that holds theirs")
     command.add_argument("--descriptions", type=Path, metavar="FILE", help="JSON: class name or WordNet id -> text or texts")

@@ -118,7 +118,9 @@ def _run_transfer(options: argparse.Namespace) -> None:
 
 def run_heldout(options: argparse.Namespace) -> None:
     """ImageNet heads with hidden classes."""
-    plan = HeldOutPlan(_methods(options.methods, default="quick"), options.texts, options.folds, options.seeds)
+    methods = _methods(options.methods, default="quick")
+    main = [method for method in _MAIN_MAPPERS if method in methods] or methods
+    plan = HeldOutPlan(methods, options.texts, options.folds, options.seeds, main)
     if options.images is None:
         raise ArgumentValueError("Pass `--images`, a folder with one sub-folder a class.")
     if options.folds < 2:

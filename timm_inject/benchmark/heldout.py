@@ -22,12 +22,12 @@ from timm_inject.mappers.crossfit import assign_folds
 __all__ = ["TEXT_KINDS", "VECTOR_KINDS", "HeldOutBenchmark", "HeldOutHead", "HeldOutPlan", "TextKind", "count_senses"]
 
 # How a hidden class is told. "lemma": its first lemma, as a user would type it; the package looks the definition up, and may
-# take another sense. "synset": with the definition of the right sense. "name": the lemma without any definition, and the seen
-# classes likewise. "described": by a description that the user wrote. "wiki2vec", "conceptnet": by the vectors that the ICIS
-# authors published for the 1000 classes, without an encoder.
-TextKind = Literal["lemma", "synset", "name", "described", "wiki2vec", "conceptnet"]
+# take another sense. "synset": with the definition of the right sense. "words": as "lemma", without the place in WordNet.
+# "name": the lemma without any definition, and the seen classes likewise. "described": by a description that the user wrote.
+# "wiki2vec", "conceptnet": by the vectors that the ICIS authors published for the 1000 classes, without an encoder.
+TextKind = Literal["lemma", "synset", "words", "name", "described", "wiki2vec", "conceptnet"]
 VECTOR_KINDS: tuple[TextKind, ...] = ("wiki2vec", "conceptnet")
-TEXT_KINDS: tuple[TextKind, ...] = ("lemma", "synset", "name", "described", *VECTOR_KINDS)
+TEXT_KINDS: tuple[TextKind, ...] = ("lemma", "synset", "words", "name", "described", *VECTOR_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class HeldOutPlan:
     Attributes:
         methods: Names of mappers.
         texts: How hidden classes are told.
+        further_methods: Of the texts after the first; None for all methods.
         num_folds: Into how many folds the classes are dealt; each is hidden once.
         seeds: Each deals the classes anew.
     """
@@ -64,6 +65,7 @@ class HeldOutPlan:
     texts: Sequence[TextKind] = ("lemma",)
     num_folds: int = 5
     seeds: Sequence[int] = (0,)
+    further_methods: Sequence[str] | None = None
 
 
 class HeldOutBenchmark:
@@ -108,7 +110,8 @@ class HeldOutBenchmark:
     def units(self, plan: HeldOutPlan) -> Iterator[Unit]:
         """Everything that the plan asks for."""
         for texts in plan.texts:
-            for method in plan.methods:
+            is_further = plan.further_methods is not None and texts != plan.texts[0]
+            for method in (plan.further_methods or ()) if is_further else plan.methods:
                 for seed in plan.seeds:
                     for fold in range(plan.num_folds):
                         yield self._unit(texts, method, seed, fold, plan.num_folds)
@@ -188,7 +191,7 @@ class HeldOutBenchmark:
 
 def count_senses(names: Sequence[ClassName], texts: TextKind) -> dict[str, float]:
     """How many of the names were taken in another sense than the class has, or found no definition."""
-    _, new = _class_texts(names, texts, {}) if texts in ("lemma", "synset", "name") else ([], [])
+    _, new = _class_texts(names, texts, {}) if texts in ("lemma", "synset", "words", "name") else ([], [])
     true = [name.synset.wnid if name.synset else None for name in names]
     taken = [text.synset.wnid if text.synset else None for text in new]
     other = sum(a is not None and b is not None and a != b for a, b in zip(true, taken, strict=False))
@@ -209,4 +212,6 @@ def _class_texts(
     # The name alone, as a user types it: which of its meanings it has is for the package to find out.
     typed = [ClassName(name.synset.lemmas[0] if name.synset else name.name) for name in names]
     new, _ = resolve_class_texts(typed, [], look_up)
+    if texts == "words":
+        return [replace(text, synset=None) for text in seen], [replace(text, synset=None) for text in new]
     return seen, new
