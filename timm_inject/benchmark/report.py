@@ -255,8 +255,8 @@ def heldout_tables(results: Sequence[Result]) -> list[str]:
             f"#### The default call (`{_DEFAULT}`, harmonic) by head and text",
             _heldout_lines(own, ("head", "descriptors")),
             "lemma: the first lemma, its definition looked up, perhaps of another sense. synset: the right definition. words: as "
-            "lemma, without the place in WordNet. name: no definitions. described: the user's texts. wiki2vec, conceptnet: vectors. "
-            "± is the standard deviation over folds.",
+            "lemma, without the place in WordNet. name: no definitions. described: the user's texts. wiki2vec, conceptnet: "
+            "vectors. ± is the standard deviation over folds.",
         ]
     return sections
 
