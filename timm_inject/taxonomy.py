@@ -26,7 +26,9 @@ _STEPS = (2**14, 2**17, 2**20)
 _START, _END = 1_000_000, 13_500_000
 _WIDTH = 0.7  # a bump's standard deviation, in steps
 _MIN_BUMP = 1e-4  # what is less is left out: CPUs take many times as long for sums of numbers near the smallest float32
-_CENTRES = tuple(torch.arange(_START, _END + step, step, dtype=torch.float32) for step in _STEPS)
+# The bumps of a scale start again after so many, as wide descriptors make training slow; the next scale tells the rounds apart.
+_ROUND = 64
+_CENTRES = tuple(torch.arange(_START, min(_END + step, _START + _ROUND * step), step, dtype=torch.float32) for step in _STEPS)
 TAXONOMY_DIM = sum(len(centres) for centres in _CENTRES)
 
 
@@ -38,7 +40,9 @@ def encode_positions(texts: Sequence[ClassText]) -> Tensor:
     numbers = [int(text.synset.wnid[1:]) if text.synset and text.descriptions else -1 for text in texts]
     offsets, parts = torch.tensor(numbers, dtype=torch.float32), []
     for step, centres in zip(_STEPS, _CENTRES, strict=True):
-        distance = (offsets[:, None] - centres.to(offsets.device)) / (_WIDTH * step)
-        bumps = torch.exp(-distance.square() / 2)
+        distance = offsets[:, None] - centres.to(offsets.device)
+        around = _ROUND * step
+        distance = torch.remainder(distance + around / 2, around) - around / 2
+        bumps = torch.exp(-(distance / (_WIDTH * step)).square() / 2)
         parts.append(normalize(torch.where(bumps > _MIN_BUMP, bumps, 0)))
     return normalize(torch.cat(parts, dim=1)) * (offsets >= 0)[:, None]
