@@ -381,9 +381,9 @@ def test_command(hub, client):
     code, out, _ = succeeds(client.run(RUN.replace("ARGUMENTS", '[folder, "alice/zoo", "--private"]')))
     assert (code, out) == (0, f"Pushed: {hub.endpoint}/alice/zoo/commit/{hub.repositories['alice/zoo'].branches['main'][-1].oid}\n")
     assert hub.repositories["alice/zoo"].private
-    code, out, err = succeeds(client.run(RUN.replace("ARGUMENTS", '[folder, "alice/zoo", "--create-pr", "--json"]')))
+    code, out, err = succeeds(client.run(RUN.replace("ARGUMENTS", '[folder, "alice/park", "--create-pr", "--json"]')))
     assert code == 0
-    assert json.loads(out)["pr_url"] == f"{hub.endpoint}/alice/zoo/discussions/1"
+    assert json.loads(out)["pr_url"] == f"{hub.endpoint}/alice/park/discussions/1"
     code, out, err = succeeds(client.run(RUN.replace("ARGUMENTS", '[folder, "alice/zoo", "--quiet"]')))
     assert (code, out, err) == (0, "", "")
 

@@ -27,6 +27,7 @@ from timm_inject import (
     InjectionWarning,
     UnknownSeenClassesError,
     UnsupportedHeadError,
+    WeakClassWarning,
     inject,
     injection_record,
     refresh_optimizer,
@@ -175,7 +176,7 @@ def test_distributed_data_parallel_predicts_on_and_trains_when_wrapped_again() -
     before = run(parallel, make_images(64))
     with pytest.warns(InjectionWarning) as caught:
         head = add(parallel)
-    assert [str(entry.message) for entry in caught] == [
+    assert [str(entry.message) for entry in caught if entry.category is not WeakClassWarning] == [
         "DistributedDataParallel still synchronises the gradients of the head's earlier parameters. Wrap the model again before "
         "training: DistributedDataParallel(wrapped.module, ...). Inference works as it is."
     ]
