@@ -69,14 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("names", metavar="NAME", nargs="*", help="a new class; 'name: description' gives it a description")
     command.add_argument("--names-file", type=Path, metavar="FILE", help="more names, one a line, 'name: description' allowed")
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the patched model is saved")
-    command.add_argument("--seen-classes", metavar="SET|FILE", help="a label set such as imagenet-1k, or a file of names")
-    command.add_argument("--encoder", metavar="ID|FOLDER", help="a sentence-transformers model")
-    command.add_argument(
-        "--mapper", default="icis", help=f"one of {', '.join(mapper_names())} (default: icis), auto, or a trained one: FOLDER|ID"
-    )
-    command.add_argument("--calibration", choices=[*(c for c in CALIBRATIONS if c), "none"], default="harmonic")
-    command.add_argument("--no-descriptions", action="store_true", help="use names alone, look up no definitions")
-    command.add_argument("--seed", type=int, default=0)
+    _add_mapper_options(command)
 
     command = _add(commands, "classify", _run_classify, "show the likeliest classes of images")
     command.add_argument("model", metavar="MODEL")
@@ -94,12 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--num-new", type=int, metavar="N", help="how many classes play new at a time (default: a fifth, at most 200)"
     )
-    command.add_argument("--seen-classes", metavar="SET|FILE", help="a label set such as imagenet-1k, or a file of names")
-    command.add_argument("--encoder", metavar="ID|FOLDER", help="a sentence-transformers model")
-    command.add_argument("--mapper", default="icis", help="as in `timm-inject inject`")
-    command.add_argument("--calibration", choices=[*(c for c in CALIBRATIONS if c), "none"], default="harmonic")
-    command.add_argument("--no-descriptions", action="store_true", help="use names alone, look up no definitions")
-    command.add_argument("--seed", type=int, default=0)
+    _add_mapper_options(command)
 
     command = _add(commands, "push", _run_push, "push a saved model to the Hugging Face Hub; `hf auth login` first")
     command.add_argument("folder", metavar="DIR", type=Path, help="where `timm-inject inject --output` saved it")
@@ -134,6 +122,28 @@ def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], None], te
     return command
 
 
+def _add_mapper_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seen-classes", metavar="SET|FILE", help="a label set such as imagenet-1k, or a file of names")
+    command.add_argument("--encoder", metavar="ID|FOLDER", help="a sentence-transformers model")
+    command.add_argument(
+        "--mapper", default="icis", help=f"one of {', '.join(mapper_names())} (default: icis), auto, or a trained one: FOLDER|ID"
+    )
+    command.add_argument("--calibration", choices=[*(c for c in CALIBRATIONS if c), "none"], default="harmonic")
+    command.add_argument("--no-descriptions", action="store_true", help="use names alone, look up no definitions")
+    command.add_argument("--seed", type=int, default=0)
+
+
+def _mapper_options(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "seen_class_names": _seen_class_names(options.seen_classes),
+        "descriptions": None if options.no_descriptions else "auto",
+        "encoder": options.encoder,
+        "mapper": options.mapper,
+        "calibration": None if options.calibration == "none" else options.calibration,
+        "seed": options.seed,
+    }
+
+
 def _run_inject(options: argparse.Namespace) -> None:
     names = dict(_split_name(text) for text in options.names)
     if options.names_file is not None:
@@ -144,12 +154,7 @@ def _run_inject(options: argparse.Namespace) -> None:
         inject(
             model,
             names,
-            seen_class_names=_seen_class_names(options.seen_classes),
-            descriptions=None if options.no_descriptions else "auto",
-            encoder=options.encoder,
-            mapper=options.mapper,
-            calibration=None if options.calibration == "none" else options.calibration,
-            seed=options.seed,
+            **_mapper_options(options),
             progress=progress,
         )
     save_for_hf(model, options.output)
@@ -190,12 +195,7 @@ def _run_self_score(options: argparse.Namespace) -> None:
         score = self_score(
             load_model(options.model),
             num_new=options.num_new,
-            seen_class_names=_seen_class_names(options.seen_classes),
-            descriptions=None if options.no_descriptions else "auto",
-            encoder=options.encoder,
-            mapper=options.mapper,
-            calibration=None if options.calibration == "none" else options.calibration,
-            seed=options.seed,
+            **_mapper_options(options),
             progress=progress,
         )
     print(json.dumps(score.to_dict()) if options.json else "\n".join(self_score_lines(score)))
