@@ -20,8 +20,8 @@ census: $(VENV)/.installed-test
 # CUB: folder of res101.mat and att_splits.mat. IMAGES: ImageNet photos, a sub-folder a class or with labels.csv.
 benchmark: $(VENV)/.installed-test
 	$(BIN)/timm-inject benchmark cub --data-root $(CUB) --protocol both --update-readme README.md
-	$(BIN)/timm-inject benchmark imagenet-heldout --images $(IMAGES) --texts lemma words synset name --update-readme README.md
-	$(BIN)/timm-inject benchmark estimates --images $(IMAGES) --update-readme README.md
+	$(BIN)/timm-inject benchmark imagenet-heldout --images $(IMAGES) --texts lemma words synset --update-readme README.md
+	$(BIN)/timm-inject benchmark estimates --images $(IMAGES) --heads tf_efficientnet_lite0 --size 50 --num-random 6 --update-readme README.md
 	$(BIN)/timm-inject benchmark self-score out/benchmark/cub out/benchmark/imagenet-heldout --output docs --update-readme README.md
 
 lint: $(VENV)/.installed-dev

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from timm_inject import cache
 
 KEY, NEW = "0" * 64, "a" * 64
+SIZE = 10_000  # small enough for torch to use one thread: a forked process has none of its parent's others, and would wait for them
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
@@ -149,14 +150,14 @@ def test_nothing_but_own_entries_is_ever_deleted(own_cache, monkeypatch):
 def _work_until_killed(directory, begun):
     """Write, read and drop entries as fast as possible; say so once the first ones are there."""
     os.environ[cache.CACHE_VARIABLE] = str(directory)
-    cache._MAX_BYTES = 2_000_000
+    cache._MAX_BYTES = 200_000
     number = 0
     while True:
         number += 1
         for kind in cache.CACHE_KINDS:
             key = f"{number % 7:064x}"
-            entry = cache.load_or_compute(kind, key, lambda n=number: {"x": torch.full((100_000,), float(n % 7))})
-            if not torch.equal(entry["x"], torch.full((100_000,), float(number % 7))):
+            entry = cache.load_or_compute(kind, key, lambda n=number: {"x": torch.full((SIZE,), float(n % 7))})
+            if not torch.equal(entry["x"], torch.full((SIZE,), float(number % 7))):
                 os._exit(3)
         if number == 1:
             os.write(begun, b"x")
@@ -184,22 +185,22 @@ def test_killed_at_any_moment(own_cache):
     """SIGKILL at random moments: no entry is ever wrong, and the size stays bounded."""
     chance = random.Random(0)
     for _ in range(20):
-        has_begun, begun = os.pipe()
-        children = [_start(_work_until_killed, own_cache, begun) for _ in range(2)]
-        for _ in children:
-            os.read(has_begun, 1)
+        pipes = [os.pipe() for _ in range(2)]
+        children = [_start(_work_until_killed, own_cache, begun) for _, begun in pipes]
+        for has_begun, begun in pipes:
+            os.close(begun)
+            assert os.read(has_begun, 1) == b"x"
+            os.close(has_begun)
         time.sleep(chance.uniform(0.0, 0.03))
         for child in children:
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             assert os.WIFSIGNALED(status), f"the process ended by itself with {os.WEXITSTATUS(status)}"
-        os.close(has_begun)
-        os.close(begun)
     entries = list(own_cache.rglob("*.safetensors"))
     assert entries
     for path in entries:
-        assert torch.equal(load_file(path)["x"], torch.full((100_000,), float(int(path.stem, 16))))
-    assert sum(path.stat().st_size for path in entries) < 2_000_000 + 3 * 400_200
+        assert torch.equal(load_file(path)["x"], torch.full((SIZE,), float(int(path.stem, 16))))
+    assert sum(path.stat().st_size for path in entries) < 200_000 + 3 * 40_200
 
 
 @needs_fork
