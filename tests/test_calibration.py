@@ -5,7 +5,7 @@ from tests.test_mappers import related_classes
 from timm_inject.calibration import calibrate_rows
 from timm_inject.errors import MapperError
 from timm_inject.fitting import fit_and_crossfit
-from timm_inject.pseudo_features import draw_pseudo_features
+from timm_inject.pseudo_features import draw_pseudo_features, fit_feature_model
 
 
 @pytest.fixture
@@ -102,3 +102,22 @@ def test_two_seen_classes_are_too_few_to_calibrate_and_enough_to_predict():
     assert str(caught.value) == (
         "Calibration rehearses with hidden seen classes and needs at least 3 of them, the head has 2. Pass `calibration=None`."
     )
+
+
+def test_a_part_that_is_alike_in_all_directions_is_told_from_what_was_learned():
+    """Twelve directions were learned; noise of one strength in all of them lies on top, as in a head that was stopped early."""
+    generator = torch.Generator().manual_seed(0)
+    learned = torch.randn(60, 12, generator=generator) @ torch.randn(12, 400, generator=generator)
+    noisy = learned + 4.0 * torch.randn(60, 400, generator=generator)
+    trained, _ = fit_feature_model(_centred(learned + 0.01 * torch.randn(60, 400, generator=generator)), generator)
+    stopped, _ = fit_feature_model(_centred(noisy), generator)
+    assert trained.place_power == pytest.approx(0.25, abs=0.01)
+    assert stopped.place_power > 0.5
+    assert stopped.noise_power < stopped.place_power
+    flat = torch.linalg.svdvals(_centred(noisy))
+    assert stopped.spread[20:-1].max() < (flat[20:-1] / flat[0]).max()
+    assert torch.isfinite(stopped.spread).all()
+
+
+def _centred(rows):
+    return rows - rows.mean(0)

@@ -1,14 +1,19 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from scipy.optimize import minimize
 from scipy.stats import special_ortho_group
 from sklearn.kernel_ridge import KernelRidge
 
 from timm_inject.errors import MapperError
-from timm_inject.mappers import MAPPERS, create_mapper, mapper_names
+from timm_inject.mappers import MAPPERS, create_mapper, icis, mapper_names
 from timm_inject.mappers.crossfit import assign_folds, crossfit
 from timm_inject.mappers.icis_paper import IcisPaperMapper, has_converged
-from timm_inject.mappers.kernel_ridge import gaussian_kernel, leave_one_out_rows
+from timm_inject.mappers.kernel_ridge import choose_kernel, gaussian_kernel, leave_one_out_rows
+from timm_inject.mappers.mixing import nearest_shares, solve_shares
 from timm_inject.mappers.networks import IcisNetworks, icis_loss
+from timm_inject.mappers.span import RowSpan
 
 FAST = [name for name in MAPPERS if name != "icis-paper"]
 
@@ -101,6 +106,80 @@ def test_leave_one_out_in_closed_form_is_leaving_one_out():
         kept = torch.arange(12) != out
         solved = torch.linalg.solve(kernel[kept][:, kept] + 0.1 * torch.eye(11), rows[kept])
         assert torch.allclose(fast[out], kernel[out, kept] @ solved, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_rows_that_are_all_alike_do_not_break_it(name):
+    descriptors, _ = related_classes(num_classes=30)
+    assert torch.isfinite(create_mapper(name).fit(descriptors, torch.ones(30, 6)).predict_rows(descriptors)).all()
+
+
+def test_icis_takes_roots_of_percentages_and_leaves_other_descriptors_alone():
+    """Attributes whose roots decide the rows are told from descriptors that decide them as they are."""
+    generator = torch.Generator().manual_seed(0)
+    percentages = torch.rand(60, 16, generator=generator) ** 4
+    map_ = torch.randn(16, 24, generator=generator)
+    roots = torch.nn.functional.normalize(percentages.sqrt(), dim=1)
+    assert create_mapper("icis").fit(torch.nn.functional.normalize(percentages, dim=1), roots @ map_).tensors["power"] == 0.5
+    descriptors, rows = related_classes()
+    assert create_mapper("icis").fit(descriptors, rows).tensors["power"] == 1.0
+
+
+def test_the_mix_gets_a_weight_where_it_finds_rows_that_kernel_ridge_does_not():
+    descriptors, rows = related_classes()
+    coordinates = rows - rows.mean(0)
+    texts = icis._Texts.of(descriptors, 1.0)
+    good = choose_kernel(texts.centred, coordinates)
+    blind = replace(good, width=1e-3)  # sees each class alone, so that it predicts nothing for the others
+    assert icis._choose_mix_weight(texts, coordinates, good) == 0.0
+    assert icis._choose_mix_weight(texts, coordinates, blind) > 0.0
+    few = icis._Texts.of(descriptors[:20], 1.0)
+    assert icis._choose_mix_weight(few, coordinates[:20], blind) == 0.0  # too few ranks to choose by
+
+
+def test_shares_are_shares_and_never_the_class_itself():
+    descriptors, _ = related_classes(num_classes=40)
+    itself = torch.arange(40)
+    shares = nearest_shares(descriptors, descriptors, count=8, steps=30, itself=itself)
+    assert torch.allclose(shares.sum(1), torch.ones(40), atol=1e-5)
+    assert (shares >= 0).all()
+    assert (shares > 0).sum(1).max() <= 8
+    assert (shares.diagonal() == 0).all()
+
+
+def test_solved_shares_come_as_near_as_a_quadratic_programme():
+    generator = torch.Generator().manual_seed(0)
+    seen = torch.nn.functional.normalize(torch.randn(6, 5, generator=generator), dim=1)
+    target = torch.nn.functional.normalize(torch.rand(6, generator=generator) @ seen, dim=0)
+    shares = solve_shares(seen @ seen.T, (target @ seen.T)[None], steps=2000)[0]
+    oracle = minimize(
+        lambda x: float(((torch.as_tensor(x).float() @ seen - target) ** 2).sum()),
+        [1 / 6] * 6,
+        bounds=[(0, 1)] * 6,
+        constraints={"type": "eq", "fun": lambda x: x.sum() - 1},
+    )
+    assert ((shares @ seen - target) ** 2).sum().item() <= oracle.fun + 1e-3
+
+
+def test_many_rows_and_few_have_the_same_span():
+    rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    rows -= rows.mean(0)
+    many, svd = RowSpan.of(rows), torch.linalg.svdvals(rows)  # 9 > 2 x 4: by inner products
+    assert torch.allclose(many.singular, svd, atol=1e-4)
+    assert torch.allclose(many.coordinates @ many.basis, rows, atol=1e-4)
+    wide = RowSpan.of(rows.T - rows.T.mean(0))
+    assert torch.allclose(wide.coordinates @ wide.basis, rows.T - rows.T.mean(0), atol=1e-4)
+
+
+def test_large_heads_train_on_a_part_of_their_classes_at_a_time(monkeypatch):
+    monkeypatch.setattr(icis, "_MAX_PER_EPOCH", 30)
+    seen = []
+    original = icis.icis_loss
+    monkeypatch.setattr(icis, "icis_loss", lambda networks, d, r, is_seen: seen.append(len(d)) or original(networks, d, r, is_seen))
+    descriptors, rows = related_classes()
+    predicted = create_mapper("icis").fit(descriptors[:50], rows[:50]).predict_rows(descriptors[50:])
+    assert set(seen) == {30}
+    assert torch.isfinite(predicted).all()
 
 
 def test_icis_does_not_depend_on_the_rows_common_part():

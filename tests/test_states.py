@@ -451,7 +451,7 @@ def test_settings_of_the_default_mapper_are_tried_on_a_part_of_a_large_head(monk
     generator = torch.Generator().manual_seed(0)
     descriptors = nn.functional.normalize(torch.randn(300, 16, generator=generator))
     rows = torch.randn(300, 20, generator=generator)
-    whole = kernel_ridge.select_kernel(descriptors, rows)
-    every_third = kernel_ridge.select_kernel(descriptors[::3], rows[::3])
+    whole = kernel_ridge.choose_kernel(descriptors, rows)
+    every_third = kernel_ridge.choose_kernel(descriptors[::3], rows[::3])
     monkeypatch.setattr(kernel_ridge, "_MAX_TRIED", 100)
-    assert kernel_ridge.select_kernel(descriptors, rows) == every_third != whole
+    assert kernel_ridge.choose_kernel(descriptors, rows) == every_third != whole

@@ -19,7 +19,8 @@ from torch.nn.functional import cosine_similarity
 
 from timm_inject.cache import content_key, load_or_compute
 from timm_inject.mappers.base import isolated_float32, normalize
-from timm_inject.mappers.kernel_ridge import gaussian_kernel, select_kernel
+from timm_inject.mappers.kernel_ridge import choose_kernel, gaussian_kernel
+from timm_inject.mappers.span import RowSpan
 from timm_inject.pseudo_features import fit_feature_model, relative_biases
 from timm_inject.version import __version__
 
@@ -115,9 +116,9 @@ class _Posterior:
     def fit(descriptors: Tensor, weights: Tensor, unseen_descriptors: Tensor) -> _Posterior:
         centre, offset = descriptors.mean(0), weights.mean(0)
         texts, new_texts = normalize(descriptors - centre), normalize(unseen_descriptors - centre)
-        left, singular, basis = torch.linalg.svd(weights - offset, full_matrices=False)
-        coordinates = left * singular
-        width, ridge = _select_kernel_once(texts, coordinates)
+        span = RowSpan.of(weights - offset)
+        coordinates = span.coordinates
+        width, ridge = _choose_kernel_once(texts, coordinates)
         identity = torch.eye(len(texts), dtype=torch.float32)
         inverse = torch.linalg.inv(gaussian_kernel(texts, texts, width) + ridge * identity)
         explained = inverse @ coordinates
@@ -129,7 +130,7 @@ class _Posterior:
             gain * cross @ explained,
             _root(covariance + ridge * torch.eye(len(new_texts), dtype=torch.float32)),
             variance.sqrt(),
-            basis,
+            span.basis,
             offset,
             (weights - offset).norm(dim=1).mean().item(),
         )
@@ -140,13 +141,15 @@ class _Posterior:
         return normalize(self.mean + self.factor @ noise) @ self.basis * self.length + self.offset
 
 
-def _select_kernel_once(texts: Tensor, coordinates: Tensor) -> tuple[float, float]:
-    """`select_kernel`, the slowest step here, through the cache."""
-    key = content_key(__version__, torch.__version__, "select_kernel", texts, coordinates)
-    entry = load_or_compute(
-        "mappers", key, lambda: {"chosen": torch.tensor(select_kernel(texts, coordinates), dtype=torch.float64)}
-    )
-    width, ridge = entry["chosen"].tolist()
+def _choose_kernel_once(texts: Tensor, coordinates: Tensor) -> tuple[float, float]:
+    """`choose_kernel`, the slowest step here, through the cache."""
+
+    def compute() -> dict[str, Tensor]:
+        chosen = choose_kernel(texts, coordinates)
+        return {"chosen": torch.tensor([chosen.width, chosen.ridge], dtype=torch.float64)}
+
+    key = content_key(__version__, torch.__version__, "choose_kernel", texts, coordinates)
+    width, ridge = load_or_compute("mappers", key, compute)["chosen"].tolist()
     return width, ridge
 
 

@@ -24,9 +24,9 @@ _INIT_STD = 0.02
 _BATCH_SIZE = 16
 _EPOCHS = 100
 _LEARNING_RATE = 1e-4
-# For "held-out", weight decay is a choice too (the published code has none), and training stops when so many epochs have
-# brought nothing.
-_WEIGHT_DECAYS = (0.0, 1.0)
+# For "held-out", initial weights and weight decay are a choice too (the published code has no decay), and training stops when so
+# many epochs have brought nothing.
+_TRIED = ((_INIT_STD, 0.0), (_INIT_STD, 1.0), (0.0, 0.0), (0.0, 1.0))
 _PATIENCE = 10
 _HELD_OUT_SHARE = 0.2
 
@@ -39,12 +39,14 @@ class BaseClassifier:
         rows: (num_seen, feature_dim + 1), bias as the last column.
         epochs: For how many epochs it was trained.
         weight_decay: With which decay.
+        init_std: Standard deviation of the initial weights.
         selection_accuracy: Mean per-class accuracy on the images that epochs and settings were chosen on.
     """
 
     rows: Tensor
     epochs: int
     weight_decay: float
+    init_std: float
     selection_accuracy: float
 
 
@@ -64,26 +66,28 @@ def train_base_classifier(
         labels: (num_images,) in [0, num_seen).
         seed: Initial weights, order of the images and which of them are held out.
         selection: Features and labels to choose the epoch on, as the paper does with the seen test images. None holds a
-            fifth of each class's training images out, chooses epochs and weight decay there, and trains again on all.
+            fifth of each class's training images out, chooses epochs, initial weights and weight decay there, and trains again
+            on all.
         epochs: At most so many.
         progress: Called with the step's name, how many epochs are done and how many there are.
     """
     if selection is not None:
-        rows, accuracy, epoch = _train(features, labels, selection, 0.0, epochs, epochs, seed, progress)
-        return BaseClassifier(rows, epoch, 0.0, accuracy)
+        rows, accuracy, epoch = _train(features, labels, selection, _INIT_STD, 0.0, epochs, epochs, seed, progress)
+        return BaseClassifier(rows, epoch, 0.0, _INIT_STD, accuracy)
     held_out = _hold_out(labels, torch.Generator().manual_seed(seed))
     kept = (features[~held_out], labels[~held_out])
     validation = (features[held_out], labels[held_out])
-    tried = [(*_train(*kept, validation, decay, epochs, _PATIENCE, seed, progress)[1:], decay) for decay in _WEIGHT_DECAYS]
-    accuracy, epoch, decay = max(tried, key=lambda entry: entry[0])
-    rows, _, _ = _train(features, labels, None, decay, epoch, epoch, seed, progress)
-    return BaseClassifier(rows, epoch, decay, accuracy)
+    tried = [(*_train(*kept, validation, *pair, epochs, _PATIENCE, seed, progress)[1:], pair) for pair in _TRIED]
+    accuracy, epoch, (init_std, decay) = max(tried, key=lambda entry: entry[0])
+    rows, _, _ = _train(features, labels, None, init_std, decay, epoch, epoch, seed, progress)
+    return BaseClassifier(rows, epoch, decay, init_std, accuracy)
 
 
 def _train(
     features: Tensor,
     labels: Tensor,
     selection: tuple[Tensor, Tensor] | None,
+    init_std: float,
     weight_decay: float,
     epochs: int,
     patience: int,
@@ -93,7 +97,7 @@ def _train(
     """Rows, their accuracy on the selection and the epoch they are of: the best there, or the last without a selection."""
     generator = torch.Generator().manual_seed(seed)
     num_classes, feature_dim = int(labels.max()) + 1, features.shape[1]
-    weight = torch.empty(num_classes, feature_dim, dtype=torch.float32).normal_(0.0, _INIT_STD, generator=generator)
+    weight = torch.empty(num_classes, feature_dim, dtype=torch.float32).normal_(0.0, init_std, generator=generator)
     bias = torch.zeros(num_classes, dtype=torch.float32)
     parameters = [weight.requires_grad_(), bias.requires_grad_()]
     optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE, weight_decay=weight_decay, fused=True)

@@ -170,7 +170,9 @@ class ZslBenchmark:
 
     def _with_base(self, result: Result, protocol: Protocol, seed: int) -> Result:
         base = self.base_classifier(protocol, seed)
-        return replace(result, notes={"base_epochs": base.epochs, "base_weight_decay": base.weight_decay})
+        return replace(
+            result, notes={"base_epochs": base.epochs, "base_weight_decay": base.weight_decay, "base_init_std": base.init_std}
+        )
 
 
 def curve_sizes(num_seen: int) -> list[int]:

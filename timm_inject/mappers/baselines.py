@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from timm_inject.mappers.base import Mapper, ProgressCallback, normalize
+from timm_inject.mappers.mixing import solve_shares
 
 __all__ = [
     "ConseMapper",
@@ -70,19 +71,13 @@ class WeightedAverageMapper(_SimilarityMapper):
 class SmoMapper(_SimilarityMapper):
     """SMO: the shares, between 0 and 1 with sum 1, whose mix of seen descriptors comes nearest to the new descriptor.
 
-    Source: Xu et al., VGSE, CVPR 2022, section 3.2 (lower bound 0), solved here by exponentiated gradient descent.
+    Source: Xu et al., VGSE, CVPR 2022, section 3.2 (lower bound 0); see `mixing` for how it is solved.
     """
 
     name = "smo"
 
     def _shares(self, descriptors: Tensor, seen_descriptors: Tensor) -> Tensor:
-        gram = seen_descriptors @ seen_descriptors.T
-        target = descriptors @ seen_descriptors.T
-        # The gradient of the squared distance is at most 4 for unit vectors, so a step of 1 cannot diverge.
-        shares = torch.full_like(target, 1 / target.shape[1])
-        for _ in range(300):
-            shares = torch.softmax(shares.clamp_min(1e-30).log() - 2 * (shares @ gram - target), dim=1)
-        return shares
+        return solve_shares(seen_descriptors @ seen_descriptors.T, descriptors @ seen_descriptors.T, steps=300)
 
 
 class CostaMapper(_SimilarityMapper):
