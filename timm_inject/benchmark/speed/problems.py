@@ -14,7 +14,7 @@ from timm_inject.benchmark.errors import BenchmarkDataError
 from timm_inject.class_names import ClassName, resolve_seen_class_names
 from timm_inject.class_texts import resolve_class_texts
 from timm_inject.descriptors import encode_descriptors
-from timm_inject.encoder import LoadedEncoder
+from timm_inject.encoder import LoadedEncoder, resolve_encoder
 from timm_inject.head import find_head, read_rows
 from timm_inject.mappers.base import normalize
 from timm_inject.offline import create_packaged_model
@@ -70,14 +70,16 @@ def quick_encoder() -> LoadedEncoder:
 def make_problem(num_classes: int, row_dim: int) -> FitProblem:
     """A head of that size, with a tenth more classes, at most 500, that are hidden.
 
-    Names, definitions and places in WordNet are those of ImageNet's classes; the words are embedded by `QuickEncoder`.
+    Names, definitions and places in WordNet are those of ImageNet's classes. The default encoder embeds them where they are few, so
+    that quality means something, and `QuickEncoder` for larger heads, as it would take longer than the fit.
     """
     real = read_rows(find_head(create_packaged_model(_REAL_MODEL)).leaves[0])
     is_real = (num_classes, row_dim) == _REAL_SIZE
     num_hidden = max(2, min(_MAX_HIDDEN, round(_HIDDEN_SHARE * num_classes)))
     # A real head has no classes to spare: of its thousand a tenth is hidden, and the rest is learned from.
     total = num_classes if is_real else num_classes + num_hidden
-    descriptors = encode_descriptors(resolve_class_texts(_names(total), [])[0], quick_encoder())
+    encoder = resolve_encoder(None) if num_classes <= _REAL_SIZE[0] else quick_encoder()
+    descriptors = encode_descriptors(resolve_class_texts(_names(total), [])[0], encoder)
     rows = real if is_real else _made_up_rows(descriptors, row_dim, torch.linalg.svdvals(real - real.mean(0)))
     order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
     hidden, kept = order[:num_hidden], order[num_hidden:].sort().values

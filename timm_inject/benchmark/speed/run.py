@@ -44,6 +44,8 @@ def run_speed(options: argparse.Namespace) -> None:
     for name in options.sections:
         measured += _run_section(name, sections[name](), quiet=options.quiet)
         document = write_results(path, facts, [*kept, *measured])
+    if kept:  # what stayed was measured by the command without this option
+        options.sections = options.get_default("sections")
     report = "\n\n".join([*speed_tables([*kept, *measured]), machine_line(facts), f"Made by `{command_line(options)}`."])
     (options.output / "report.md").write_text(report + "\n", encoding="utf-8")
     for page in options.update_readme or ():

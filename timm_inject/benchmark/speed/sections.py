@@ -48,19 +48,24 @@ def measure_fit(heads: Sequence[tuple[int, int]], full_recipe: Sequence[tuple[in
         heads: (classes, row width) of each.
         full_recipe: Those of them on which the recipe runs to its end.
     """
-    for num_classes, row_dim in heads:
-        case, size = f"{num_classes} x {row_dim}", {"num_classes": num_classes, "row_dim": row_dim}
-        ours = measure_apart("fit", size | {"mapper": _OURS})
-        rows = ("rows of a trained head",) if ours["is_real"] else ("made-up rows with a trained head's spectrum",)
-        yield _measured("fit", case, _OURS, ours, rows)
-        if (num_classes, row_dim) in full_recipe:
-            yield _measured("fit", case, _RECIPE, measure_apart("fit", size | {"mapper": _RECIPE}), rows)
-        else:
-            timed = measure_apart("recipe-batches", size | {"classes": _TIMED_CLASSES, "epochs": _TIMED_EPOCHS})
-            timed["fit_seconds"] = timed["batch_seconds"] * -(-num_classes // _BATCH) * FEWEST_EPOCHS
-            note = f"{timed['batches']:.0f} batches timed, times {-(-num_classes // _BATCH) * FEWEST_EPOCHS}"
-            yield _measured("fit", case, _RECIPE, timed, (*rows, note))
-        yield _measured("fit", case, "bounds", measure_apart("bounds", size))
+    with tempfile.TemporaryDirectory() as folder:  # keeps the texts' embeddings from one process to the next
+        for num_classes, row_dim in heads:
+            yield from _measure_head(num_classes, row_dim, is_full=(num_classes, row_dim) in full_recipe, cache=Path(folder))
+
+
+def _measure_head(num_classes: int, row_dim: int, *, is_full: bool, cache: Path) -> Iterator[Measurement]:
+    case, size = f"{num_classes} x {row_dim}", {"num_classes": num_classes, "row_dim": row_dim}
+    ours = measure_apart("fit", size | {"mapper": _OURS}, cache=cache)
+    rows = ("rows of a trained head",) if ours["is_real"] else ("made-up rows with a trained head's spectrum",)
+    yield _measured("fit", case, _OURS, ours, rows)
+    if is_full:
+        yield _measured("fit", case, _RECIPE, measure_apart("fit", size | {"mapper": _RECIPE}, cache=cache), rows)
+    else:
+        timed = measure_apart("recipe-batches", size | {"classes": _TIMED_CLASSES, "epochs": _TIMED_EPOCHS}, cache=cache)
+        timed["fit_seconds"] = timed["batch_seconds"] * -(-num_classes // _BATCH) * FEWEST_EPOCHS
+        note = f"{timed['batches']:.0f} batches timed, times {-(-num_classes // _BATCH) * FEWEST_EPOCHS}"
+        yield _measured("fit", case, _RECIPE, timed, (*rows, note))
+    yield _measured("fit", case, "bounds", measure_apart("bounds", size, cache=cache))
 
 
 def measure_inject() -> Iterator[Measurement]:

@@ -85,9 +85,10 @@ _FIT_NOTE = (
     "epochs, the fewest that its stopping rule allows. Memory: the most above what the process held before. Cosine: of "
     "the predicted with the true row of hidden classes, about the mean row. Found: share of the hidden rows that lie "
     "nearest to the row predicted for their own class, percent. Made up: random rows with the spectrum of EfficientNet-"
-    "Lite0's head, a part of which follows from the text. Gram matrix: inner products of all descriptors and one pass "
-    "over them. Direct solve: the arithmetic of solving a linear system of all classes for all columns, at the speed of "
-    "matrix products; a fit that is faster does not solve it whole."
+    "Lite0's head, a part of which follows from the text; above 1000 classes a quick stand-in embeds the text. Gram "
+    "matrix: inner products of all descriptors and one pass over them. Direct solve: the arithmetic of solving a linear "
+    "system of all classes for all columns, at the speed of matrix products; a fit that is faster does not solve it "
+    "whole."
 )
 
 
