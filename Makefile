@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow census benchmark lint clean
+.PHONY: demo test test-slow census bench benchmark lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/timm-inject demo
@@ -16,6 +16,11 @@ test-slow: $(VENV)/.installed-test
 
 census: $(VENV)/.installed-test
 	$(BIN)/python -m tests.census
+
+# How fast, about 15 minutes; PAGE has the markers that the tables go between.
+PAGE ?= README.md
+bench: $(VENV)/.installed-bench
+	$(BIN)/timm-inject benchmark speed --update-readme $(PAGE)
 
 # CUB: folder of res101.mat and att_splits.mat. IMAGES: ImageNet photos, a sub-folder a class or with labels.csv.
 benchmark: $(VENV)/.installed-test

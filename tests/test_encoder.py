@@ -27,7 +27,7 @@ def test_anything_else_is_a_type_error():
         resolve_encoder(42)
     assert str(caught.value) == (
         "`encoder` must be a sentence-transformers model id or folder, or an object with "
-        "`encode(list[str]) -> array (n, dim)`, got int."
+        "`encode(list[str]) -> array (n, dim)`, or embeddings by text, got int."
     )
 
 

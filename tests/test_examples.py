@@ -69,6 +69,18 @@ def test_examples(tmp_path):
     assert re.search(r"dahlia +100\.0%", scores)
 
 
+@pytest.mark.slow
+@needs_offline
+@pytest.mark.parametrize("processes", [1, 2])
+def test_example_of_precomputed_descriptors(tmp_path, processes):
+    """Slow: the real texts of a thousand classes are embedded, by one process or by a pool of two."""
+    (tmp_path / "names.txt").write_text("# new\ndahlia\nmotorcycle\n")
+    folder = tmp_path / "patched"
+    output = _run("precomputed_descriptors.py", tmp_path / "names.txt", folder, "--processes", processes, cache=tmp_path / "cache")
+    assert "2004 texts embedded; 1002 classes, of which 2 are new" in output
+    assert timm.create_model(f"local-dir:{folder}", pretrained=True).num_classes == 1002
+
+
 def test_readme_names_commands_targets_and_files_that_exist():
     commands = set(re.findall(r"^timm-inject (\S+)", README, re.MULTILINE))
     assert commands == {"inject", "self-score", "classify", "push", "card", "cache", "evaluate", "demo", "benchmark"}

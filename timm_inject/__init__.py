@@ -32,10 +32,11 @@ from timm_inject.errors import (
 from timm_inject.evaluation import GzslScores, evaluate
 from timm_inject.explanation import Explanation, explain
 from timm_inject.hub import push_to_hf_hub, save_for_hf
-from timm_inject.inject import inject
+from timm_inject.inject import inject, texts_to_encode
 from timm_inject.mappers import Mapper, mapper_names
 from timm_inject.metrics import harmonic_mean
 from timm_inject.optimizer import refresh_optimizer
+from timm_inject.precomputed import PrecomputedEncoder
 from timm_inject.record import InjectedClass, InjectionRecord, injection_record
 from timm_inject.removal import remove, rename
 from timm_inject.self_score import ClassSelfScore, SelfScore, self_score
@@ -65,6 +66,7 @@ __all__ = [
     "InjectionWarning",
     "Mapper",
     "MapperError",
+    "PrecomputedEncoder",
     "Prediction",
     "SaveError",
     "SelfScore",
@@ -89,4 +91,5 @@ __all__ = [
     "rename",
     "save_for_hf",
     "self_score",
+    "texts_to_encode",
 ]

@@ -152,7 +152,7 @@ def _texts_from_user(
     ]
     from_mapping: dict[int, tuple[str, ...]] = {}
     key_of: dict[int, str] = {}
-    finder = _ClassFinder(classes)
+    finder = _ClassFinder(classes if mapping else ())  # which takes a while for many names
     for key, value in mapping.items():
         texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else ()
         positions = finder.positions(key)

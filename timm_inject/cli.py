@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from tqdm import tqdm
 
@@ -25,6 +26,7 @@ from timm_inject.hub import push_folder, save_for_hf, write_card
 from timm_inject.inject import CALIBRATIONS, inject
 from timm_inject.mappers import mapper_names
 from timm_inject.offline import load_model
+from timm_inject.processes import is_main_process, own_device
 from timm_inject.record import find_record, injection_record
 from timm_inject.report import cache_lines, injection_lines, prediction_lines, score_lines, self_score_lines
 from timm_inject.self_score import self_score
@@ -81,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("folder", metavar="FOLDER", type=Path)
     command.add_argument("--batch-size", type=int, default=64)
     command.add_argument("--workers", type=int, default=0, help="loader processes")
+    command.add_argument("--device", type=_device, help="such as cuda:1 (default: a GPU where there is one)")
 
     command = _add(commands, "self-score", _run_self_score, "estimate how good new classes will be on a model, without images")
     command.add_argument("model", metavar="MODEL")
@@ -124,7 +127,7 @@ def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], None], te
 
 def _add_mapper_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seen-classes", metavar="SET|FILE", help="a label set such as imagenet-1k, or a file of names")
-    command.add_argument("--encoder", metavar="ID|FOLDER", help="a sentence-transformers model")
+    command.add_argument("--encoder", metavar="ID|FOLDER|FILE", help="a sentence-transformers model, or precomputed embeddings")
     command.add_argument(
         "--mapper", default="icis", help=f"one of {', '.join(mapper_names())} (default: icis), auto, or a trained one: FOLDER|ID"
     )
@@ -179,15 +182,17 @@ def _run_classify(options: argparse.Namespace) -> None:
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:
-    with _Progress(options.quiet) as progress:
+    is_main = is_main_process()
+    with _Progress(options.quiet or not is_main) as progress:
         scores = evaluate(
-            load_model(options.model),
+            load_model(options.model).to(options.device or own_device()),
             options.folder,
             batch_size=options.batch_size,
             num_workers=options.workers,
             progress=progress,
         )
-    print(json.dumps(scores.to_dict()) if options.json else "\n".join(score_lines(scores)))
+    if is_main:
+        print(json.dumps(scores.to_dict()) if options.json else "\n".join(score_lines(scores)))
 
 
 def _run_self_score(options: argparse.Namespace) -> None:
@@ -254,6 +259,13 @@ def _run_demo(options: argparse.Namespace) -> None:
                     print(event, flush=True)
             elif options.json:
                 print(json.dumps(event))
+
+
+def _device(text: str) -> torch.device:
+    try:
+        return torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"torch knows no device {text!r}; write cpu, cuda or cuda:1") from None
 
 
 def _split_name(text: str) -> tuple[str, str | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from timm_inject.taxonomy import encode_positions
 
 __all__ = ["encode_descriptors", "identity_of", "sentences_of"]
 
-_CHUNK = 256
+_USUAL_CHUNK, _MAX_CHUNK = 256, 1024
 # Length of the synset's part beside 1 for the text's. Chosen from 0.2 to 0.8 on three ImageNet heads by how well predicted rows
 # point at those of hidden classes; accuracy on 1,300 photos was printed beside it.
 _TAXONOMY_WEIGHT = 0.4
@@ -56,37 +57,65 @@ def encode_descriptors(texts: Sequence[ClassText], encoder: LoadedEncoder, progr
     Raises:
         EncoderError: The encoder fails, or does not give one finite vector a text.
     """
-    sentences = [sentences_of(text) for text in texts]
-    embeddings = _encode([sentence for group in sentences for sentence in group], encoder, progress)
-    groups = embeddings.split([len(group) for group in sentences])
-    told = normalize(torch.stack([group.mean(0) for group in groups]))
+    told = normalize(_encode([sentences_of(text) for text in texts], encoder, progress))
     return normalize(torch.cat([told, _TAXONOMY_WEIGHT * encode_positions(texts)], dim=1))
 
 
-def _encode(sentences: list[str], encoder: LoadedEncoder, progress: ProgressCallback | None) -> Tensor:
-    """(num_texts, dim), each of length 1, from the cache where they were encoded before.
+def _encode(groups: Sequence[Sequence[str]], encoder: LoadedEncoder, progress: ProgressCallback | None) -> Tensor:
+    """The mean embedding of each group of texts, (num_groups, dim); every text's is of length 1.
 
-    The whole list is one entry: the last bits of an embedding depend on the texts in its batch, and the same call must give
-    the same bits with and without the cache.
+    Texts go to the encoder in order of their length, as a batch is padded to its longest, and each different text goes once. The
+    embeddings themselves are not kept: with many names they would take twice the memory of the descriptors.
     """
-    if encoder.cache_key is None:
-        return _encode_now(sentences, encoder.load(), progress)
-    key = content_key(encoder.cache_key, *sentences)
-    entry = load_or_compute("embeddings", key, lambda: {"embeddings": _encode_now(sentences, encoder.load(), progress)})
-    return entry["embeddings"]
-
-
-def _encode_now(sentences: list[str], encoder: TextEncoder, progress: ProgressCallback | None) -> Tensor:
-    parts: list[Tensor] = []
-    for start in range(0, len(sentences), _CHUNK):
-        chunk = sentences[start : start + _CHUNK]
-        parts.append(_check_embeddings(encoder.encode(chunk), chunk, encoder))
+    owners: dict[str, list[int]] = {}
+    for position, group in enumerate(groups):
+        for text in group:
+            owners.setdefault(text, []).append(position)
+    if encoder.check_texts is not None:
+        encoder.check_texts(owners)
+    sums, done = torch.zeros(0, 0, dtype=torch.float32, device="cpu"), 0
+    for chunk in _chunks(sorted(owners, key=lambda text: (len(text), text))):
+        embeddings = _encode_chunk(chunk, encoder)
+        if not done:
+            sums = torch.zeros(len(groups), embeddings.shape[1], dtype=torch.float32, device="cpu")
+        if embeddings.shape[1] != sums.shape[1]:
+            widths = sorted({embeddings.shape[1], sums.shape[1]})
+            raise EncoderError(f"The encoder {_name(encoder.load())} returned vectors of different widths: {widths}.")
+        pairs = torch.tensor([(owner, row) for row, text in enumerate(chunk) for owner in owners[text]], device="cpu")
+        sums.index_add_(0, pairs[:, 0], embeddings[pairs[:, 1]])
+        done += len(chunk)
         if progress is not None:
-            progress("Encode the texts", min(start + _CHUNK, len(sentences)), len(sentences))
-    widths = sorted({part.shape[1] for part in parts})
-    if len(widths) > 1:
-        raise EncoderError(f"The encoder {_name(encoder)} returned vectors of different widths: {widths}.")
-    return normalize(torch.cat(parts))
+            progress("Encode the texts", done, len(owners))
+    return sums.div_(torch.tensor([[len(group)] for group in groups], dtype=torch.float32, device="cpu"))
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Cut a sorted list of texts where the texts themselves say so.
+
+    A chunk is what the encoder gets at once and what the cache keeps: the last bits of an embedding depend on the texts that it is
+    encoded with, and the same call must give the same bits with and without the cache. A call that was stopped goes on after the
+    last whole chunk. As no chunk's ends depend on how many texts come before it, one more name changes one chunk.
+    """
+    chunk: list[str] = []
+    for text in texts:
+        chunk.append(text)
+        if len(chunk) == _MAX_CHUNK or zlib.crc32(text.encode("utf-8", "surrogatepass")) % _USUAL_CHUNK == 0:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _encode_chunk(chunk: list[str], encoder: LoadedEncoder) -> Tensor:
+    """(num_texts, dim), each of length 1, from the cache where this very chunk was encoded before."""
+    if encoder.cache_key is None:
+        return _encode_now(chunk, encoder.load())
+    key = content_key(encoder.cache_key, *chunk)
+    return load_or_compute("embeddings", key, lambda: {"embeddings": _encode_now(chunk, encoder.load())})["embeddings"]
+
+
+def _encode_now(chunk: list[str], encoder: TextEncoder) -> Tensor:
+    return normalize(_check_embeddings(encoder.encode(list(chunk)), chunk, encoder))
 
 
 def _check_embeddings(output: Any, sentences: list[str], encoder: TextEncoder) -> Tensor:

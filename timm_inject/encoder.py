@@ -1,6 +1,7 @@
 """The text encoder: what may be passed as `encoder`, and how it is loaded."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,11 +11,13 @@ import huggingface_hub
 from timm_inject.cache import content_key
 from timm_inject.errors import ArgumentTypeError, EncoderError
 from timm_inject.offline import INSTALL_HINT, hub_is_reachable, packaged_encoder_directory
+from timm_inject.precomputed import EMBEDDING_SUFFIXES, PrecomputedEncoder
 
-__all__ = ["DEFAULT_ENCODER", "LoadedEncoder", "TextEncoder", "resolve_encoder"]
+__all__ = ["DEFAULT_ENCODER", "EncoderSource", "LoadedEncoder", "TextEncoder", "resolve_encoder"]
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-_BATCH_SIZE = 64
+# Batches whose activations stay in a CPU's cache; a GPU is busy with large ones only.
+_CPU_BATCH, _GPU_BATCH = 32, 256
 
 
 @runtime_checkable
@@ -26,6 +29,10 @@ class TextEncoder(Protocol):
         ...
 
 
+# What users may pass as `encoder`; None takes the default.
+EncoderSource = str | Path | TextEncoder | Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedEncoder:
     """An encoder that is loaded when it is first used.
@@ -33,32 +40,41 @@ class LoadedEncoder:
     Attributes:
         encoder_id: How the injection record names it.
         cache_key: Identifies its weights for the cache of embeddings; None where they cannot be identified.
-        load: Makes the encoder. Called only when some text is not in the cache.
+        load: Gives the encoder, the same one each time. Called only when some text is not in the cache.
+        check_texts: Refuses texts that the encoder cannot encode, before the first is encoded; None where it takes any.
     """
 
     encoder_id: str
     cache_key: str | None
     load: Callable[[], TextEncoder]
+    check_texts: Callable[[Iterable[str]], None] | None = None
 
 
-def resolve_encoder(encoder: str | Path | TextEncoder | None) -> LoadedEncoder:
+def resolve_encoder(encoder: EncoderSource | None) -> LoadedEncoder:
     """Find the encoder without loading it.
 
     Args:
-        encoder: A sentence-transformers model id or folder, an object with `encode`, or None for the default.
+        encoder: A sentence-transformers model id or folder, an object with `encode`, embeddings that were computed before
+            (a mapping text -> vector, a `PrecomputedEncoder`, or a file that its `load` reads), or None for the default.
 
     Raises:
         ArgumentTypeError: It is none of these.
-        EncoderError: A folder that does not exist, or a model id that is neither in the local cache nor reachable.
+        EncoderError: A folder or file that does not exist, or a model id that is neither in the local cache nor reachable.
     """
     if encoder is None:
         return _default_encoder()
+    if isinstance(encoder, str | Path) and Path(encoder).suffix in EMBEDDING_SUFFIXES:
+        encoder = PrecomputedEncoder.load(encoder)
     if isinstance(encoder, str | Path):
         return _folder_encoder(Path(encoder)) if _names_a_folder(encoder) else _hub_encoder(str(encoder))
+    if isinstance(encoder, Mapping):
+        encoder = PrecomputedEncoder(list(encoder), list(encoder.values()))
+    if isinstance(encoder, PrecomputedEncoder):
+        return LoadedEncoder(encoder.name, None, lambda: encoder, encoder.check_texts)
     if not callable(getattr(encoder, "encode", None)):
         raise ArgumentTypeError(
             f"`encoder` must be a sentence-transformers model id or folder, or an object with "
-            f"`encode(list[str]) -> array (n, dim)`, got {type(encoder).__name__}."
+            f"`encode(list[str]) -> array (n, dim)`, or embeddings by text, got {type(encoder).__name__}."
         )
     return LoadedEncoder(f"{type(encoder).__module__}.{type(encoder).__qualname__}", None, lambda: encoder)
 
@@ -67,7 +83,7 @@ def _default_encoder() -> LoadedEncoder:
     packaged = packaged_encoder_directory()
     if _cached_revision(DEFAULT_ENCODER) is None and packaged is not None and not hub_is_reachable():
         # The packaged copy is the same file as on the Hub, so the record names the model, not the way it came.
-        return LoadedEncoder(DEFAULT_ENCODER, _folder_key(packaged), lambda: _load(str(packaged)))
+        return LoadedEncoder(DEFAULT_ENCODER, _folder_key(packaged), functools.cache(lambda: _load(str(packaged))))
     return _hub_encoder(DEFAULT_ENCODER)
 
 
@@ -79,7 +95,7 @@ def _folder_encoder(folder: Path) -> LoadedEncoder:
     folder = folder.expanduser()
     if not folder.is_dir():
         raise EncoderError(f"The encoder folder '{folder}' does not exist. Pass a sentence-transformers folder or model id.")
-    return LoadedEncoder(str(folder), _folder_key(folder), lambda: _load(str(folder)))
+    return LoadedEncoder(str(folder), _folder_key(folder), functools.cache(lambda: _load(str(folder))))
 
 
 def _hub_encoder(model_id: str) -> LoadedEncoder:
@@ -90,7 +106,7 @@ def _hub_encoder(model_id: str) -> LoadedEncoder:
             f"folder that holds a sentence-transformers model, or {INSTALL_HINT}, which carries {DEFAULT_ENCODER!r}."
         )
     key = content_key(model_id, revision) if revision else None
-    return LoadedEncoder(model_id, key, lambda: _load(model_id, local_files_only=not hub_is_reachable()))
+    return LoadedEncoder(model_id, key, functools.cache(lambda: _load(model_id, local_files_only=not hub_is_reachable())))
 
 
 def _cached_revision(model_id: str) -> str | None:
@@ -132,4 +148,5 @@ class _SentenceTransformerEncoder:
         self._model = model
 
     def encode(self, sentences: list[str], /) -> Any:
-        return self._model.encode(sentences, batch_size=_BATCH_SIZE, show_progress_bar=False)
+        batch_size = _CPU_BATCH if self._model.device.type == "cpu" else _GPU_BATCH
+        return self._model.encode(sentences, batch_size=batch_size, show_progress_bar=False)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 from torchvision.datasets import ImageFolder
 
 from timm_inject.class_names import ClassName, match_key
 from timm_inject.classification import image_transform, inference, load_image, model_class_names
-from timm_inject.errors import ArgumentTypeError, ClassNameError, ImageError, list_some
+from timm_inject.errors import ArgumentTypeError, ArgumentValueError, ClassNameError, ImageError, list_some
 from timm_inject.head import unwrap_model
 from timm_inject.mappers.base import ProgressCallback
 from timm_inject.metrics import accuracy_by_class, harmonic_mean, mean_accuracy
+from timm_inject.processes import ProcessGroup, join_processes
 from timm_inject.record import find_record
 
-__all__ = ["GzslScores", "evaluate", "gzsl_scores"]
+__all__ = ["GzslScores", "evaluate", "folder_dataset", "gzsl_scores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ def evaluate(
     num_workers: int = 0,
     progress: ProgressCallback | None = None,
 ) -> GzslScores:
-    """Score a model on labelled images. The model is left as it is, its train/eval flags included.
+    """Score a model on labelled images. The model is left as it is, its train/eval flags included; it runs where its weights are.
+
+    Under `accelerate launch` or `torchrun` the processes share the images, each image once, and all get the scores of all images.
 
     Args:
         model: A patched model; one without injected classes gets its seen accuracy only.
@@ -67,10 +70,11 @@ def evaluate(
             or DataLoader of (image, logit index) with images transformed for the model.
         batch_size: For folders and datasets.
         num_workers: Loader processes, for folders and datasets.
-        progress: Called with the step's name, how many batches are done and how many there are.
+        progress: Called with the step's name, how many batches of this process are done and how many there are.
 
     Raises:
-        ImageError: The folder holds no images, or an image does not open.
+        ImageError: The folder holds no images, or an image does not open, be it in another process.
+        ArgumentValueError: There are several processes and the loader's images cannot be dealt to them.
         ClassNameError: A sub-folder is named like none of the model's classes.
     """
     model = unwrap_model(model)
@@ -78,7 +82,7 @@ def evaluate(
     loader = _loader(model, names, images, batch_size, num_workers)
     record = find_record(model)
     num_seen = record.num_seen if record else len(names)
-    predictions = _classify(model, loader, num_seen, progress)
+    predictions = _classify_together(model, loader, num_seen, progress)
     return gzsl_scores(*predictions, names=[name.name for name in names], num_seen=num_seen)
 
 
@@ -121,15 +125,24 @@ def _loader(model: nn.Module, names: list[ClassName], images: Any, batch_size: i
     if isinstance(images, DataLoader):
         return images
     if isinstance(images, str | os.PathLike):
-        images = _folder_dataset(model, names, Path(images))
+        images = folder_dataset(model, Path(images), names)
     if not hasattr(images, "__getitem__") and not isinstance(images, Iterable):
         raise ArgumentTypeError(
             f"`images` must be a folder with a sub-folder a class, a Dataset or a DataLoader, got {type(images).__name__}."
         )
-    return DataLoader(images, batch_size=batch_size, num_workers=num_workers)
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    return DataLoader(images, batch_size=batch_size, num_workers=num_workers, pin_memory=on_gpu)
 
 
-def _folder_dataset(model: nn.Module, names: list[ClassName], folder: Path) -> Dataset[Any]:
+def folder_dataset(model: nn.Module, folder: Path, names: list[ClassName] | None = None) -> Dataset[Any]:
+    """A folder with one sub-folder a class as a Dataset of (image, logit index), transformed for the model.
+
+    Args:
+        model: What the images are for.
+        folder: As in `evaluate`.
+        names: Of the model's classes; None looks them up.
+    """
+    names = model_class_names(model) if names is None else names
     if not folder.is_dir():
         raise ImageError(f"The image folder '{folder}' does not exist. Pass a folder with one sub-folder a class.")
     try:
@@ -169,26 +182,73 @@ def _folder_index(folder: str, index_of_key: dict[str, int], num_classes: int) -
     return index_of_key.get(match_key(folder))
 
 
-def _classify(
+def _classify_together(
     model: nn.Module, loader: DataLoader[Any], num_seen: int, progress: ProgressCallback | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Predicted class, predicted class among the new ones, and true class of every image."""
-    batches: list[tuple[Tensor, Tensor, Tensor]] = []
-    with inference(model):
-        for logits, target in _batches(model, loader):
-            new = logits[:, num_seen:]
-            predicted_new = new.argmax(1) + num_seen if new.shape[1] else torch.full_like(target, -1)
-            batches.append((logits.argmax(1), predicted_new, target))
-            if progress is not None:
-                progress("Classify the images", len(batches), len(loader))
-    if not batches:
+    """Predicted class, predicted class among the new ones, and true class of every image, over all processes."""
+    with join_processes() as processes:
+        own: tuple[Tensor, Tensor, Tensor] | str
+        failure: Exception | None = None
+        try:
+            own = _classify(model, _share_of(loader, processes), num_seen, progress)
+        except Exception as error:  # noqa: BLE001 - the others must not wait for a process that failed, whatever it died of
+            own, failure = f"{type(error).__name__}: {error}", error
+        gathered = processes.gather(own)
+    if failure is not None:
+        raise failure
+    failed = [f"process {rank}: {part}" for rank, part in enumerate(gathered) if isinstance(part, str)]
+    if failed:
+        raise ImageError(f"The images could not be classified, as other processes failed: {list_some(failed)}")
+    predicted, predicted_new, target = (torch.cat(parts) for parts in zip(*gathered, strict=True))
+    if len(target) == 0:
         raise ImageError("There are no images to evaluate.")
-    predicted, predicted_new, target = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return predicted, predicted_new, target
 
 
-def _batches(model: nn.Module, loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+def _share_of(loader: DataLoader[Any], processes: ProcessGroup) -> DataLoader[Any]:
+    """A loader of this process's batches: every n-th of those that one process would make.
+
+    Whole batches are dealt, and none twice, as the last bits of a logit depend on the images in its batch.
+    """
+    if processes.size == 1:
+        return loader
+    if not isinstance(loader.sampler, SequentialSampler) or type(loader.batch_sampler) is not BatchSampler:
+        raise ArgumentValueError(
+            f"`evaluate` deals the images to the {processes.size} processes itself, each image once; it cannot do so for a loader "
+            f"with a {type(loader.sampler).__name__}. Pass the folder, the Dataset, or a plain DataLoader of it: not shuffled, "
+            "not prepared by accelerate, without a DistributedSampler."
+        )
+    return DataLoader(
+        loader.dataset,
+        batch_sampler=list(loader.batch_sampler)[processes.rank :: processes.size],
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        prefetch_factor=loader.prefetch_factor,
+    )
+
+
+def _classify(
+    model: nn.Module, loader: DataLoader[Any], num_seen: int, progress: ProgressCallback | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for the images of one loader."""
     parameter = next(model.parameters())
-    for images, target in loader:
-        logits = model(images.to(parameter.device, parameter.dtype))
-        yield logits.float().cpu(), torch.as_tensor(target).cpu()
+    batches: list[tuple[Tensor, Tensor, Tensor]] = []
+    with inference(model):
+        for images, labels in loader:
+            logits = model(images.to(parameter.device, parameter.dtype, non_blocking=True))
+            target = torch.as_tensor(labels)
+            new = logits[:, num_seen:]
+            predicted_new = new.argmax(1) + num_seen if new.shape[1] else torch.full_like(target, -1)
+            # Indices stay where the model is until the end: to fetch them is to wait for it.
+            batches.append((logits.argmax(1), predicted_new, target))
+            if progress is not None:
+                progress("Classify the images", len(batches), len(loader))
+    if not batches:  # where there are more processes than batches
+        nothing = torch.zeros(0, dtype=torch.long)
+        return nothing, nothing, nothing
+    predicted, predicted_new, target = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
+    return predicted, predicted_new, target

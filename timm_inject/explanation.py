@@ -16,11 +16,12 @@ from timm_inject.mappers.base import isolated_float32
 from timm_inject.pseudo_features import FeatureModel, fit_feature_model, relative_biases
 from timm_inject.record import injection_record
 
-__all__ = ["Explanation", "explain", "leans_on"]
+__all__ = ["Explanation", "explain", "leans_on", "rows_at_once"]
 
 # Beside the mean squared length of a seen row: enough to spread the weight over rows that resemble each other.
 _RIDGE = 0.1
 _MAX_SHOWN = 10
+_TABLE_SIZE = 2**24
 _CANDIDATES = 64  # seen classes whose images the new row is tried on
 _FEATURES_PER_CLASS = 32
 
@@ -103,21 +104,30 @@ def leans_on(
     """
     with isolated_float32(), torch.no_grad():
         mean = rows[:, :feature_dim].mean(0)
-        seen, new = rows[:, :feature_dim] - mean, new_rows[:, :feature_dim] - mean
+        seen = rows[:, :feature_dim] - mean
         ridge = _RIDGE * seen.square().sum(1).mean().clamp_min(1e-12)
         # S^T (S S^T + r I)^-1 = (S^T S + r I)^-1 S^T: the smaller of the two systems is solved.
-        if len(seen) <= feature_dim:
-            weights = torch.linalg.solve(seen @ seen.T + ridge * torch.eye(len(seen), dtype=torch.float32), seen @ new.T).T
-        else:
-            weights = torch.linalg.solve(seen.T @ seen + ridge * torch.eye(feature_dim, dtype=torch.float32), new.T).T @ seen.T
-        added = (weights * (new @ seen.T)).clamp_min(0)
-        shares = added / added.sum(1, keepdim=True).clamp_min(1e-12)
-        top = shares.topk(min(max_shown, len(seen)), dim=1)
-        pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-        return [
-            tuple((names[index], round(share, 4)) for index, share in zip(indices, values, strict=True) if share > 0)
-            for indices, values in pairs
-        ]
+        is_wide = len(seen) <= feature_dim
+        gram = seen @ seen.T if is_wide else seen.T @ seen
+        factors = torch.linalg.lu_factor(gram + ridge * torch.eye(len(gram), dtype=torch.float32))
+        result: list[Shares] = []
+        for part in new_rows[:, :feature_dim].split(rows_at_once(len(seen))):
+            new = part - mean
+            products = new @ seen.T
+            solved = torch.linalg.lu_solve(*factors, products.T if is_wide else new.T).T
+            added = ((solved if is_wide else solved @ seen.T) * products).clamp_min(0)
+            shares = added / added.sum(1, keepdim=True).clamp_min(1e-12)
+            top = shares.topk(min(max_shown, len(seen)), dim=1)
+            result += [
+                tuple((names[index], round(share, 4)) for index, share in zip(indices, values, strict=True) if share > 0)
+                for indices, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+            ]
+        return result
+
+
+def rows_at_once(num_seen: int) -> int:
+    """How many new rows to compare with all seen ones at a time: tables of 64 MB, however many new classes there are."""
+    return max(1, _TABLE_SIZE // num_seen)
 
 
 def _takes_from(rows: Tensor, index: int, num_seen: int, feature_dim: int, seed: int) -> list[tuple[int, float]]:

@@ -29,6 +29,7 @@ __all__ = [
     "identify_settings",
     "is_near",
     "plan_earlier_rows",
+    "text_of",
     "written_rows",
 ]
 
@@ -150,7 +151,7 @@ def plan_earlier_rows(record: InjectionRecord, rows: Sequence[Tensor], settings:
         for position, (entry, digest) in enumerate(zip(record.classes, hashes, strict=True))
         if entry.settings == settings.key and entry.row_hash == digest and entry.lemmas
     )
-    return EarlierRows(record.num_seen, len(record.classes), again, tuple(_text_of(record.classes[position]) for position in again))
+    return EarlierRows(record.num_seen, len(record.classes), again, tuple(text_of(record.classes[position]) for position in again))
 
 
 def hash_rows(rows: Sequence[Tensor]) -> list[str]:
@@ -173,7 +174,8 @@ def _own_rows(leaf: Leaf) -> Tensor:
     return rows.to(torch.promote_types(rows.dtype, torch.float32), copy=True)
 
 
-def _text_of(entry: InjectedClass) -> ClassText:
+def text_of(entry: InjectedClass) -> ClassText:
+    """The text that an injected class was embedded by; its lemmas must be known."""
     # A later rename changes `name`, not the text that was embedded.
     synset = load_lexicon().by_wnid(entry.synset) if entry.synset else None
     return ClassText(entry.lemmas[0], entry.lemmas, entry.descriptions, synset)

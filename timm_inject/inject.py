@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from timm_inject.calibration import CALIBRATIONS, CalibratedRows, calibrate_rows
@@ -20,13 +21,13 @@ from timm_inject.class_names import (
 )
 from timm_inject.class_texts import ClassText, resolve_class_texts
 from timm_inject.confidence import MAX_NAMES, estimate_names
-from timm_inject.descriptors import encode_descriptors
-from timm_inject.encoder import LoadedEncoder, TextEncoder, resolve_encoder
+from timm_inject.descriptors import encode_descriptors, sentences_of
+from timm_inject.encoder import EncoderSource, LoadedEncoder, resolve_encoder
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, WeakClassWarning, list_some
-from timm_inject.explanation import leans_on
+from timm_inject.explanation import leans_on, rows_at_once
 from timm_inject.fitting import FittedMapper, fit_and_crossfit
 from timm_inject.head import Head, Leaf, check_not_projection, find_head, read_rows, resize_head, unwrap_model
-from timm_inject.incremental import EarlierRows, Settings, hash_rows, identify_settings, plan_earlier_rows, written_rows
+from timm_inject.incremental import EarlierRows, Settings, hash_rows, identify_settings, plan_earlier_rows, text_of, written_rows
 from timm_inject.mappers import ProgressCallback, create_mapper
 from timm_inject.mappers.crossfit import MIN_CLASSES
 from timm_inject.record import InjectedClass, InjectionRecord, find_record, start_record
@@ -34,7 +35,7 @@ from timm_inject.selection import AUTO, choose_mapper
 from timm_inject.trained_mapper import TrainedMapper, find_trained_mapper
 from timm_inject.version import __version__
 
-__all__ = ["CALIBRATIONS", "inject"]
+__all__ = ["CALIBRATIONS", "inject", "texts_to_encode"]
 
 # Below this estimate `inject` warns. Real photos of names so estimated: see the benchmark page of README.
 WEAK = 0.25
@@ -51,7 +52,7 @@ def inject(
     *,
     seen_class_names: Sequence[str] | str | None = None,
     descriptions: Descriptions = "auto",
-    encoder: str | Path | TextEncoder | None = None,
+    encoder: EncoderSource | None = None,
     mapper: str | Path | TrainedMapper = "icis",
     calibration: Literal["harmonic", "keep-seen"] | None = "harmonic",
     seed: int = 0,
@@ -72,7 +73,8 @@ def inject(
         descriptions: "auto" looks up short definitions in what timm ships; a mapping gives descriptions of your own, by
             name, for new or seen classes; None uses names alone.
         encoder: A sentence-transformers model id or folder, or an object with `encode(list[str]) -> array (n, dim)`. None
-            takes `sentence-transformers/all-MiniLM-L6-v2`.
+            takes `sentence-transformers/all-MiniLM-L6-v2`. Embeddings that were computed before do too: a mapping
+            text -> vector, a `PrecomputedEncoder` or its file; see `texts_to_encode`.
         mapper: A name from the registry, `timm_inject.mapper_names()`; or a mapper that `fit_mapper` trained for this model, its
             folder, or its id on the Hub. "auto" tries the quick ones on hidden seen classes and takes the best.
         calibration: How new rows compete with the seen ones, chosen without images: "harmonic" balances seen and unseen
@@ -142,6 +144,34 @@ def inject(
     return resize_head(model, head, appended, kept=kept, config=_label_config(classes), record=record.to_dict())
 
 
+def texts_to_encode(
+    model: nn.Module,
+    unseen_class_names: Iterable[str] | Mapping[str, str | None] = (),
+    *,
+    seen_class_names: Sequence[str] | str | None = None,
+    descriptions: Descriptions = "auto",
+) -> list[str]:
+    """List the texts that `inject` would give to the encoder, to have them embedded elsewhere; see `PrecomputedEncoder`.
+
+    Args:
+        model: As in `inject`; it is not changed.
+        unseen_class_names: As in `inject`; none for `fit_mapper` and `self_score`.
+        seen_class_names: As in `inject`.
+        descriptions: As in `inject`.
+
+    Returns:
+        Each text once: of the seen classes, of those that were injected before, then of the new ones.
+
+    Raises:
+        TimmInjectError: One of its subclasses, as in `inject`.
+    """
+    if not isinstance(unseen_class_names, str | Mapping) and isinstance(unseen_class_names, Iterable):
+        unseen_class_names = list(unseen_class_names)
+    classes = _resolve_classes(model, find_head(model), unseen_class_names, seen_class_names, descriptions, may_be_none=True)
+    texts = [*classes.seen_texts, *(text_of(entry) for entry in classes.record.classes if entry.lemmas), *classes.unseen_texts]
+    return list(dict.fromkeys(sentence for text in texts for sentence in sentences_of(text)))
+
+
 @dataclass(frozen=True, slots=True)
 class _Classes:
     """Every class of the patched model, in logit order.
@@ -186,6 +216,8 @@ def _resolve_classes(
     unseen_class_names: Iterable[str] | Mapping[str, str | None],
     seen_class_names: Sequence[str] | str | None,
     descriptions: Descriptions,
+    *,
+    may_be_none: bool = False,
 ) -> _Classes:
     record = find_record(unwrap_model(model)) or start_record(unwrap_model(model), head.num_classes)
     num_seen = record.num_seen
@@ -195,14 +227,18 @@ def _resolve_classes(
     else:
         known = resolve_seen_class_names(unwrap_model(model), num_seen, seen_class_names)
         known += [ClassName(entry.name) for entry in record.classes]
-    unseen = resolve_unseen_class_names(unseen_class_names, known)
+    no_names = may_be_none and isinstance(unseen_class_names, Sized) and len(unseen_class_names) == 0
+    unseen = [] if no_names else resolve_unseen_class_names(unseen_class_names, known)
     seen_texts, unseen_texts = resolve_class_texts(known[:num_seen], unseen, descriptions)
     return _Classes([*known, *unseen], num_seen, seen_texts, unseen_texts, record)
 
 
 def _predict(fitted: FittedMapper, leaf: Leaf, unseen_descriptors: Tensor, calibration: str | None, seed: int) -> CalibratedRows:
     """Rows of one layer for the new classes, in the given order, learned from its rows for the seen ones alone."""
-    new_rows = fitted.mapper.predict_rows(unseen_descriptors)
+    new_rows = torch.empty(len(unseen_descriptors), fitted.rows.shape[1], dtype=torch.float32, device="cpu")
+    size = rows_at_once(len(fitted.rows))
+    for rows, part in zip(new_rows.split(size), unseen_descriptors.split(size), strict=True):
+        rows.copy_(fitted.mapper.predict_rows(part))
     return calibrate_rows(fitted, new_rows, calibration, feature_dim=leaf.feature_dim, seed=seed)
 
 

@@ -74,9 +74,17 @@ class Lexicon:
         for position, synset in enumerate(self._synsets):
             for rank, lemma in enumerate(synset.lemmas):
                 self._by_lemma.setdefault(match_key(lemma), []).append((min(rank, 1), position))
-        # singular of a plural lemma -> lemma; lemma without its spaces -> lemma
-        self._by_singular = _invert((form, key) for key in self._by_lemma for form in _singulars(key))
-        self._by_joined = _invert((key.replace(" ", ""), key) for key in self._by_lemma)
+
+    # Made when first needed, which for names that are words of the lexicon is never.
+    @functools.cached_property
+    def _by_singular(self) -> dict[str, list[str]]:
+        """Singular of a plural lemma -> lemmas."""
+        return _invert((form, key) for key in self._by_lemma for form in _singulars(key))
+
+    @functools.cached_property
+    def _by_joined(self) -> dict[str, list[str]]:
+        """Lemma without its spaces -> lemmas."""
+        return _invert((key.replace(" ", ""), key) for key in self._by_lemma)
 
     def __len__(self) -> int:
         return len(self._synsets)
@@ -163,7 +171,7 @@ def _field_of(wnid: str) -> str | None:
 @functools.cache
 def label_set_wnids(label_set: str) -> tuple[str, ...]:
     """Return the WordNet ids of a label set that timm ships, in the order of its outputs."""
-    return tuple(ImageNetInfo(label_set).label_descriptions(as_dict=True))
+    return tuple(ImageNetInfo(label_set).label_names())
 
 
 def _read_synset(info: ImageNetInfo, wnid: str) -> Synset:

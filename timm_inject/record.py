@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,6 +78,9 @@ class InjectedClass:
     warning: str | None = None
 
 
+_CLASS_FIELDS = tuple(item.name for item in fields(InjectedClass))
+
+
 @dataclass(frozen=True, slots=True)
 class InjectionRecord:
     """Everything that was injected into one model.
@@ -108,7 +112,10 @@ class InjectionRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy, as it is written under the config key `timm_inject`."""
-        return {"format": _FORMAT} | asdict(self)
+        # Not `asdict`, which copies deeply: a record may hold 100,000 classes. What they are made of cannot be changed.
+        classes = tuple({name: getattr(entry, name) for name in _CLASS_FIELDS} for entry in self.classes)
+        own = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {"format": _FORMAT} | {key: classes if key == "classes" else copy.deepcopy(value) for key, value in own.items()}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> InjectionRecord:

@@ -14,7 +14,7 @@ from torch.nn.functional import cosine_similarity
 from timm_inject.calibration import CALIBRATIONS, check_rehearsable, rehearse
 from timm_inject.class_names import resolve_seen_class_names
 from timm_inject.class_texts import resolve_class_texts
-from timm_inject.encoder import TextEncoder, resolve_encoder
+from timm_inject.encoder import EncoderSource, resolve_encoder
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError
 from timm_inject.fitting import FittedMapper
 from timm_inject.head import find_head, read_rows, unwrap_model
@@ -87,7 +87,7 @@ def self_score(
     num_new: int | None = None,
     seen_class_names: Sequence[str] | str | None = None,
     descriptions: Mapping[str, str | Sequence[str]] | Literal["auto"] | None = "auto",
-    encoder: str | Path | TextEncoder | None = None,
+    encoder: EncoderSource | None = None,
     mapper: str | Path | TrainedMapper = "icis",
     calibration: Literal["harmonic", "keep-seen"] | None = "harmonic",
     seed: int = 0,

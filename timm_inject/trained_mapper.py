@@ -24,7 +24,7 @@ from timm_inject.cache import content_key
 from timm_inject.class_names import resolve_seen_class_names
 from timm_inject.class_texts import ClassText, resolve_class_texts
 from timm_inject.descriptors import encode_descriptors, identity_of
-from timm_inject.encoder import LoadedEncoder, TextEncoder, resolve_encoder
+from timm_inject.encoder import EncoderSource, LoadedEncoder, resolve_encoder
 from timm_inject.errors import ArgumentTypeError, HubConnectionError, MapperError, SaveError
 from timm_inject.fitting import FittedMapper, fit_and_crossfit
 from timm_inject.head import Head, check_not_projection, find_head, read_rows, unwrap_model
@@ -258,7 +258,7 @@ def fit_mapper(
     *,
     seen_class_names: Sequence[str] | str | None = None,
     descriptions: Mapping[str, str | Sequence[str]] | Literal["auto"] | None = "auto",
-    encoder: str | Path | TextEncoder | None = None,
+    encoder: EncoderSource | None = None,
     mapper: str = "icis",
     calibration: str | None = "harmonic",
     seed: int = 0,

@@ -16,7 +16,8 @@ __all__ = ["add_benchmark_command"]
 _ZSL = {"cub": "CUB, birds", "sun": "SUN, scenes", "awa2": "AWA2, animals"}
 _HEADS = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 _PARTS = ("table", "ablation", "curve")
-_PACKAGES = ("scipy", "h5py", "matplotlib")
+_PACKAGES = ("scipy", "h5py", "matplotlib", "psutil")
+_SPEED_SECTIONS = ("fit", "inject", "names", "inference", "evaluate")
 
 
 def add_benchmark_command(commands: Any) -> None:
@@ -29,6 +30,7 @@ def add_benchmark_command(commands: Any) -> None:
     _add_heldout(datasets)
     _add_self_score(datasets)
     _add_estimates(datasets)
+    _add_speed(datasets)
     for command in datasets.choices.values():
         # So that a table can name the command that made it without repeating every default.
         command.set_defaults(get_default=command.get_default)
@@ -86,6 +88,39 @@ def _add_estimates(datasets: Any) -> None:
     command.add_argument("--update-readme", type=Path, metavar="FILE", help="put the figures between the markers of that file")
     command.add_argument("--quiet", action="store_true", help="no progress lines")
     command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+
+
+def _add_speed(datasets: Any) -> None:
+    text = "how fast: fits, inject end to end, many names, inference and evaluate, each against what one would run instead"
+    command = datasets.add_parser("speed", help=text, description=text)
+    command.set_defaults(run=_run_speed, dataset="speed")
+    command.add_argument("--sections", nargs="+", choices=_SPEED_SECTIONS, default=list(_SPEED_SECTIONS), metavar="SECTION")
+    command.add_argument(
+        "--heads",
+        nargs="+",
+        default=["73x2049", "1000x1281", "1000x2049", "11821x1025", "21843x1281"],
+        metavar="NxM",
+        help="for fit: classes x row width (with the bias)",
+    )
+    command.add_argument(
+        "--full-recipe",
+        nargs="*",
+        default=["73x2049"],
+        metavar="NxM",
+        help="for fit: the heads that the published recipe is run on to its end; on the others some of its batches are timed",
+    )
+    command.add_argument("--counts", nargs="+", type=int, default=[1_000, 10_000, 100_000], metavar="N", help="for names")
+    command.add_argument("--photos", type=int, default=256, metavar="N", help="for evaluate: how many are made up")
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=Path("out/benchmark/speed"),
+        metavar="DIR",
+        help="for speed.json; other sections there stay",
+    )
+    command.add_argument("--update-readme", nargs="+", type=Path, metavar="FILE", help="put the tables between the markers there")
+    command.add_argument("--quiet", action="store_true", help="no progress lines")
+    command.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
 
 
 def _add_zsl(datasets: Any, name: str, text: str) -> None:
@@ -178,6 +213,13 @@ def _run_estimates(options: argparse.Namespace) -> None:
     from timm_inject.benchmark.commands import run_estimates
 
     run_estimates(options)
+
+
+def _run_speed(options: argparse.Namespace) -> None:
+    _check_packages()
+    from timm_inject.benchmark.speed.run import run_speed
+
+    run_speed(options)
 
 
 def _run_self_score(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from timm_inject.benchmark.results import Result, ResultStore, code_fingerprint
 from timm_inject.benchmark.units import Unit, run_units
 from timm_inject.errors import TimmInjectError
 
-__all__ = ["Session", "print_answer"]
+__all__ = ["Session", "command_line", "print_answer", "print_note"]
 
 # What a reader of the tables has to fill in, instead of our own folders.
 _PLACEHOLDERS = {"data_root": "DIR", "images": "DIR", "imagenet_images": "DIR", "vectors": "DIR", "descriptions": "FILE"}
@@ -57,7 +57,7 @@ class Session:
     def finish(self, results: Sequence[Result], sections: Sequence[str], plots: Sequence[str]) -> None:
         """Write tables, summary and README block, and print the tables or the summary."""
         older = sum(result.code != code_fingerprint(result.setting) for result in results)
-        notes = [f"Made by `{_command_line(self._options)}`."]
+        notes = [f"Made by `{command_line(self._options)}`."]
         if older:
             notes.append(f"{older} of {len(results)} results were measured with another version of the code.")
         failed = [result for result in results if result.error]
@@ -95,6 +95,11 @@ def print_answer(text: str, record: dict[str, Any], *, as_json: bool) -> None:
     print(json.dumps(record) if as_json else text)
 
 
+def print_note(text: str) -> None:
+    """Say how far a run is, on the error stream."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _outcome(results: Sequence[Result]) -> str:
     if not results:
         return "as stored"
@@ -106,7 +111,7 @@ def _outcome(results: Sequence[Result]) -> str:
     return ", ".join([*shown, *(f"{name} in {value:.2f} s" for name, value in result.seconds.items())])
 
 
-def _command_line(options: argparse.Namespace) -> str:
+def command_line(options: argparse.Namespace) -> str:
     """The command that makes these tables: what differs from the defaults, with folders as a reader has to fill them in."""
     parts = ["timm-inject benchmark", options.dataset]
     for name, value in vars(options).items():
