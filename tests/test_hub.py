@@ -19,7 +19,7 @@ NEW = ["okapi", "electric scooter"]
 
 @pytest.fixture
 def patched(small_model):
-    inject(small_model, NEW, encoder=WordEncoder())
+    inject(small_model, NEW, encoder=WordEncoder(), mapper="ridge")
     return small_model
 
 
@@ -34,7 +34,7 @@ def test_round_trip_with_plain_timm(patched, tmp_path):
     images = torch.rand(2, 3, 64, 64)
     assert torch.equal(loaded(images), patched(images))
     assert injection_record(loaded) == injection_record(patched)
-    inject(loaded, ["coyote"], encoder=WordEncoder())
+    inject(loaded, ["coyote"], encoder=WordEncoder(), mapper="ridge")
     assert [entry.name for entry in injection_record(loaded).classes] == [*NEW, "coyote"]
 
 
@@ -70,7 +70,7 @@ def test_existing_readme_is_kept(patched, tmp_path):
 
 def test_a_card_of_ours_is_replaced_until_somebody_changes_it(patched, tmp_path):
     save_for_hf(patched, tmp_path)
-    inject(patched, ["coyote"], encoder=WordEncoder())
+    inject(patched, ["coyote"], encoder=WordEncoder(), mapper="ridge")
     save_for_hf(patched, tmp_path)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "3 injected classes" in card
@@ -121,7 +121,7 @@ def own_architecture(model):
 )
 def test_what_plain_timm_will_not_load_is_told(small_model, tmp_path, change, difference):
     change(small_model)
-    inject(small_model, NEW, encoder=WordEncoder())
+    inject(small_model, NEW, encoder=WordEncoder(), mapper="ridge")
     with pytest.warns(InjectionWarning) as caught:
         save_for_hf(small_model, tmp_path)
     (text,) = (str(entry.message) for entry in caught)

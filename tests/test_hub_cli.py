@@ -16,7 +16,7 @@ def run(capsys, *arguments):
 
 @pytest.fixture
 def saved(small_model, tmp_path):
-    inject(small_model, ["okapi"], encoder=WordEncoder())
+    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     return save_for_hf(small_model, tmp_path / "model")
 
 
@@ -57,7 +57,7 @@ def test_cache(capsys, small_model, own_cache, monkeypatch):
         "  embeddings        0 files       0.0 MB\n"
         "  mappers           0 files       0.0 MB\n"
     )
-    inject(small_model, ["okapi"], encoder=WordEncoder())
+    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     code, out, _ = run(capsys, "cache", "--json")
     report = json.loads(out)
     assert (code, report["entries"], report["cleared"]) == (

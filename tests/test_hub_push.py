@@ -118,6 +118,16 @@ assert record.base_model == timm_inject.injection_record(model).base_model != "a
     assert b"okapi" not in hub.files("alice/zoo")["README.md"]
 
 
+def test_a_cache_of_its_own_hides_the_record_and_that_is_told(hub, client, tmp_path):
+    """timm keeps neither the config's further keys nor the cache's place on the model."""
+    succeeds(client.run('push_folder(folder, "alice/elsewhere")'))
+    load = f'elsewhere = timm.create_model("hf-hub:alice/elsewhere", pretrained=True, cache_dir={str(tmp_path)!r})'
+    result = client.run(f"{load}; timm_inject.injection_record(elsewhere)")
+    assert result.kind == "ArgumentValueError"
+    assert result.message.endswith("or loaded from the Hub with a `cache_dir` of its own.")
+    assert succeeds(client.run("value = elsewhere.num_classes")) == 12
+
+
 def test_pushing_the_same_again_changes_nothing(hub, client):
     first = succeeds(client.run(PUSH))
     assert client.notes == []

@@ -204,7 +204,7 @@ def test_further_content_under_timms_keys():
 
 
 def test_the_code_in_the_card_runs(small_model, tmp_path):
-    inject(small_model, ["okapi", "coyote"], encoder=WordEncoder())
+    inject(small_model, ["okapi", "coyote"], encoder=WordEncoder(), mapper="ridge")
     save_for_hf(small_model, tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 3
@@ -218,7 +218,7 @@ def test_the_code_in_the_card_runs(small_model, tmp_path):
 
 
 def test_plot(small_model, tmp_path):
-    inject(small_model, ["okapi"], encoder=WordEncoder())
+    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     state = torch.get_rng_state()
     save_for_hf(small_model, tmp_path)
     assert torch.equal(state, torch.get_rng_state())
@@ -253,7 +253,7 @@ def test_no_plot_without_matplotlib_or_without_a_score(small_model, tmp_path, mo
         return real_import(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    inject(small_model, ["okapi"], encoder=WordEncoder())
+    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     save_for_hf(small_model, tmp_path)
     assert "timm_inject.png" not in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert not (tmp_path / "timm_inject.png").exists()
@@ -269,7 +269,7 @@ def test_folders_without_a_patched_model(tmp_path, content):
 
 
 def test_card_of_a_loaded_model_is_the_same(small_model, tmp_path):
-    inject(small_model, ["okapi"], encoder=WordEncoder())
+    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     save_for_hf(small_model, tmp_path / "one")
     loaded = timm.create_model(f"local-dir:{tmp_path / 'one'}", pretrained=True)
     save_for_hf(loaded, tmp_path / "two")

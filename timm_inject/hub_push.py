@@ -292,6 +292,7 @@ class _Push:
         if is_connection_error(error):
             return HubConnectionError(f"The connection to {self.api.endpoint} failed ({message}). {left} Push again: that is safe.")
         if isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError):
+            message = " ".join(str(error).split())[:500]  # what is invalid in a card stands on lines of its own
             return ArgumentValueError(f"The push to {where} was refused: {message}. {left}")
         return HubError(f"The push to {where} failed: {message}. {left}")
 
