@@ -77,6 +77,7 @@ class Hub:
         self.blobs: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.fault: Fault | None = None
+        self.invalid: str | None = None  # what the Hub has to say against the metadata of cards
         self.lock = threading.RLock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -95,6 +96,7 @@ class Hub:
         with self.lock:
             self.repositories.clear()
             self.blobs.clear()
+            self.invalid = None
             self.plan(fault)
 
     def plan(self, fault: Fault | None = None) -> None:
@@ -231,6 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, json.dumps(data).encode(), {}
 
     def _validate(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        if self.hub.invalid:
+            return 400, json.dumps({"errors": [{"message": self.hub.invalid}], "warnings": []}).encode(), {}
         return self._json({"errors": [], "warnings": []})
 
     def _whoami(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:

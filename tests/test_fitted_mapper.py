@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import NAMES, WordEncoder, needs_offline
-from timm_inject import ArgumentTypeError, MapperError, TrainedMapper, fit_mapper, inject, injection_record
+from timm_inject import ArgumentTypeError, MapperError, SaveError, TrainedMapper, fit_mapper, inject, injection_record, save_for_hf
 from timm_inject.mappers import MAPPERS
 
 NEW = ["okapi", "electric scooter", "coyote"]
@@ -232,6 +232,49 @@ def test_what_the_mapper_may_be(small_model, tmp_path):
         fit_mapper(small_model, mapper="icsi")
     with pytest.raises(ArgumentTypeError, match="`mapper` must be a name from the registry, got int"):
         fit_mapper(small_model, mapper=3)
+
+
+def test_a_folder_that_cannot_be_made_is_told(trained, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SaveError) as caught:
+            trained.save_pretrained(folder)
+        assert str(caught.value).startswith(f"The mapper could not be saved to '{folder}': ")
+
+
+def test_a_models_folder_is_not_taken_for_the_mapper(small_model, trained, tmp_path):
+    save_for_hf(small_model, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(SaveError) as caught:
+        trained.save_pretrained(tmp_path)
+    assert str(caught.value) == (
+        f"The mapper was not saved: '{tmp_path / 'config.json'}' belongs to something else, such as a model, and would be "
+        "replaced. Choose another folder."
+    )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_failed_save_leaves_the_old_mapper(trained, tmp_path, monkeypatch):
+    trained.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full_disk(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("timm_inject.trained_mapper.save_file", full_disk)
+    with pytest.raises(SaveError, match="No space left on device"):
+        trained.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_two_classes_have_a_mapper_too(small_model):
+    small_model.reset_classifier(2)
+    small_model.pretrained_cfg = {**small_model.pretrained_cfg, "num_classes": 2, "label_names": NAMES[:2]}
+    by_name = copy.deepcopy(small_model)
+    trained = fit_mapper(small_model, encoder=WordEncoder(), mapper="ridge")
+    inject(small_model, NEW, encoder=WordEncoder(), mapper=trained)
+    inject(by_name, NEW, encoder=WordEncoder(), mapper="ridge")
+    assert same(bits(small_model), bits(by_name))
 
 
 def test_a_readme_of_the_users_own_is_kept(trained, tmp_path):

@@ -532,7 +532,8 @@ def on_meta(name: str) -> nn.Module:
         (lambda: with_fc(nn.Sequential(nn.Linear(128, 10), nn.BatchNorm1d(10))), "of type nn.Sequential; a plain nn.Linear"),
         (
             lambda: with_fc(torch.ao.nn.quantized.dynamic.Linear(128, 10)),
-            "classifier of type torch.ao.nn.quantized.dynamic.modules.linear.Linear; a plain nn.Linear",
+            "The classifier of 'test_resnet' is quantised (torch.ao.nn.quantized.dynamic.modules.linear.Linear), so its rows are "
+            "no floating-point numbers. Inject into the model before it is quantised, then quantise the result.",
         ),
         (lambda: with_fc(parametrizations.weight_norm(nn.Linear(128, 10))), "is parametrised (weight), so its weight"),
         (lambda: with_fc(spectral_norm(nn.Linear(128, 10))), "is parametrised (weight_orig), so its weight"),

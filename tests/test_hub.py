@@ -8,9 +8,10 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
+from timm.data.dataset_info import CustomDatasetInfo
 
 from tests.conftest import NAMES, WordEncoder
-from timm_inject import ArgumentValueError, SaveError, inject, injection_record, save_for_hf
+from timm_inject import ArgumentValueError, InjectionWarning, SaveError, inject, injection_record, remove, save_for_hf
 from timm_inject.record import CONFIG_KEY, find_record
 
 NEW = ["okapi", "electric scooter"]
@@ -18,7 +19,7 @@ NEW = ["okapi", "electric scooter"]
 
 @pytest.fixture
 def patched(small_model):
-    inject(small_model, NEW, encoder=WordEncoder())
+    inject(small_model, NEW, encoder=WordEncoder(), mapper="ridge")
     return small_model
 
 
@@ -33,7 +34,7 @@ def test_round_trip_with_plain_timm(patched, tmp_path):
     images = torch.rand(2, 3, 64, 64)
     assert torch.equal(loaded(images), patched(images))
     assert injection_record(loaded) == injection_record(patched)
-    inject(loaded, ["coyote"], encoder=WordEncoder())
+    inject(loaded, ["coyote"], encoder=WordEncoder(), mapper="ridge")
     assert [entry.name for entry in injection_record(loaded).classes] == [*NEW, "coyote"]
 
 
@@ -69,13 +70,65 @@ def test_existing_readme_is_kept(patched, tmp_path):
 
 def test_a_card_of_ours_is_replaced_until_somebody_changes_it(patched, tmp_path):
     save_for_hf(patched, tmp_path)
-    inject(patched, ["coyote"], encoder=WordEncoder())
+    inject(patched, ["coyote"], encoder=WordEncoder(), mapper="ridge")
     save_for_hf(patched, tmp_path)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "3 injected classes" in card
     (tmp_path / "README.md").write_text(card.replace("coyote", "prairie wolf"), encoding="utf-8")
     save_for_hf(patched, tmp_path)
     assert "prairie wolf" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_no_card_stays_that_speaks_of_classes_that_are_gone(patched, tmp_path):
+    save_for_hf(patched, tmp_path)
+    remove(patched, NEW)
+    save_for_hf(patched, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    for name in ("README.md", "timm_inject.png"):
+        (tmp_path / name).write_text("mine")
+    save_for_hf(patched, tmp_path)
+    assert (tmp_path / "README.md").read_text() == (tmp_path / "timm_inject.png").read_text() == "mine"
+
+
+def test_labels_are_shown_as_timms_inference_script_reads_them(patched, tmp_path):
+    save_for_hf(patched, tmp_path)
+    config = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).pretrained_cfg
+    info = CustomDatasetInfo(label_names=config["label_names"], label_descriptions=config["label_descriptions"])
+    assert info.num_classes() == config["num_classes"] == 12
+    assert [info.index_to_label_name(index) for index in (0, 10, 11)] == [NAMES[0], *NEW]
+    assert [info.index_to_description(index) for index in (0, 10, 11)] == [NAMES[0], *NEW]
+
+
+def own_head(model):
+    model.fc = torch.nn.Sequential(torch.nn.BatchNorm1d(512), torch.nn.Linear(512, 10))
+
+
+def no_bias(model):
+    model.fc = torch.nn.Linear(512, 10, bias=False)
+
+
+def own_architecture(model):
+    model.pretrained_cfg = {**model.pretrained_cfg, "architecture": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (own_head, "9 tensors are not those of timm's 'resnet10t': 'fc.0.weight', 'fc.0.bias', "),
+        (no_bias, "1 tensors are not those of timm's 'resnet10t': 'fc.bias'. Save the model without the change"),
+        (own_architecture, "it can't build the model from its config (RuntimeError: Unknown model (mine)"),
+    ],
+)
+def test_what_plain_timm_will_not_load_is_told(small_model, tmp_path, change, difference):
+    change(small_model)
+    inject(small_model, NEW, encoder=WordEncoder(), mapper="ridge")
+    with pytest.warns(InjectionWarning) as caught:
+        save_for_hf(small_model, tmp_path)
+    (text,) = (str(entry.message) for entry in caught)
+    assert text.startswith(f"timm.create_model will not load what was saved: {difference}")
+    assert caught[0].filename == __file__
+    with pytest.raises(RuntimeError):
+        timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
 
 
 def test_the_config_fits_transformers(patched, tmp_path):

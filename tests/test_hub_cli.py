@@ -16,7 +16,7 @@ def run(capsys, *arguments):
 
 @pytest.fixture
 def saved(small_model, tmp_path):
-    inject(small_model, ["okapi"], encoder=WordEncoder())
+    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     return save_for_hf(small_model, tmp_path / "model")
 
 
@@ -35,8 +35,8 @@ def test_card_keeps_what_somebody_wrote(capsys, saved):
     code, out, err = run(capsys, "card", saved)
     assert (code, out) == (2, "")
     assert err == (
-        f"timm-inject: '{saved / 'README.md'}' was written or changed by somebody and is kept. Move it away, or overwrite it on "
-        "purpose.\n"
+        f"timm-inject: '{saved / 'README.md'}' was written or changed by somebody and is kept. Move it away, or pass "
+        "`overwrite=True` (`--overwrite`).\n"
     )
     assert (saved / "README.md").read_text() == "mine"
     assert run(capsys, "card", saved, "--overwrite")[0] == 0
@@ -53,11 +53,11 @@ def test_card_of_a_folder_without_a_patched_model(capsys, small_model, tmp_path)
 
 def test_cache(capsys, small_model, own_cache, monkeypatch):
     assert run(capsys, "cache")[1] == (
-        f"Cache in {own_cache}, at most 537 MB\n"
+        f"Cache in {own_cache}, at most 512 MB\n"
         "  embeddings        0 files       0.0 MB\n"
         "  mappers           0 files       0.0 MB\n"
     )
-    inject(small_model, ["okapi"], encoder=WordEncoder())
+    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     code, out, _ = run(capsys, "cache", "--json")
     report = json.loads(out)
     assert (code, report["entries"], report["cleared"]) == (

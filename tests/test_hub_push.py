@@ -18,7 +18,7 @@ folder = FOLDER
 timm_inject.save_for_hf(model, folder)
 from timm_inject.hub import push_folder
 """
-PUSH = 'value = push_folder(folder, "alice/zoo").oid'
+PUSH = 'value = push_folder(folder, "alice/zoo").commit.oid'
 FILES = {".gitattributes", "config.json", "model.safetensors", "README.md", "timm_inject.png"}
 # What a first push asks for, in this order.
 REQUESTS = [
@@ -118,10 +118,40 @@ assert record.base_model == timm_inject.injection_record(model).base_model != "a
     assert b"okapi" not in hub.files("alice/zoo")["README.md"]
 
 
+def test_a_cache_of_its_own_hides_the_record_and_that_is_told(hub, client, tmp_path):
+    """timm keeps neither the config's further keys nor the cache's place on the model."""
+    succeeds(client.run('push_folder(folder, "alice/elsewhere")'))
+    load = f'elsewhere = timm.create_model("hf-hub:alice/elsewhere", pretrained=True, cache_dir={str(tmp_path)!r})'
+    result = client.run(f"{load}; timm_inject.injection_record(elsewhere)")
+    assert result.kind == "ArgumentValueError"
+    assert result.message.endswith("or loaded from the Hub with a `cache_dir` of its own.")
+    assert succeeds(client.run("value = elsewhere.num_classes")) == 12
+
+
 def test_pushing_the_same_again_changes_nothing(hub, client):
     first = succeeds(client.run(PUSH))
+    assert client.notes == []
     assert succeeds(client.run(PUSH)) == first
+    assert client.notes == ["'alice/zoo' holds these very files already, so no commit was made."]
     assert len(hub.repositories["alice/zoo"].branches["main"]) == 2
+
+
+def test_a_pull_request_of_unchanged_files_is_not_opened_and_that_is_told(hub, client):
+    first = succeeds(client.run(PUSH))
+    url, oid = succeeds(client.run('c = timm_inject.push_to_hf_hub(model, "alice/zoo", create_pr=True); value = [c.pr_url, c.oid]'))
+    assert (url, oid) == (None, first)
+    assert client.notes == ["'alice/zoo' holds these very files already, so no pull request was opened."]
+    assert set(hub.repositories["alice/zoo"].branches) == {"main"}
+    code, out, err = succeeds(client.run(RUN.replace("ARGUMENTS", '[folder, "alice/zoo", "--create-pr"]')))
+    assert (code, out) == (0, f"Already there: {hub.endpoint}/alice/zoo/commit/{first}\n")
+    assert "note: 'alice/zoo' holds these very files already, so no pull request was opened.\n" in err
+    out = succeeds(client.run(RUN.replace("ARGUMENTS", '[folder, "alice/zoo", "--json"]')))[1]
+    assert json.loads(out) == {
+        "commit_url": f"{hub.endpoint}/alice/zoo/commit/{first}",
+        "oid": first,
+        "pr_url": None,
+        "is_new": False,
+    }
 
 
 @pytest.mark.parametrize(
@@ -198,8 +228,28 @@ def test_no_permission(hub, client, exists):
     assert result.kind == "HubPermissionError"
     assert "PermissionError" in result.bases
     assert result.message.startswith(f"The token may not write to 'alice/zoo' on {hub.endpoint}: ")
-    assert result.message.endswith("Nothing was written to the Hub.")
+    left = "No file of the repository was changed." if exists else "Nothing was written to the Hub."
+    assert result.message.endswith(f"or use a token with write access. {left}")
     assert ("alice/zoo" in hub.repositories) == exists
+
+
+def test_a_permission_that_ends_half_way_leaves_the_new_repository_and_says_so(hub, client):
+    hub.plan(Fault(403, path="/commit/"))
+    result = client.run(PUSH)
+    assert result.kind == "HubPermissionError"
+    assert result.message.endswith("The repository is there, without a file of yours.")
+    assert set(hub.files("alice/zoo")) == {".gitattributes"}
+
+
+def test_a_card_that_the_hub_finds_invalid_changes_nothing(hub, client):
+    hub.invalid = '"license" must be one of [apache-2.0, mit]'
+    result = client.run('timm_inject.push_to_hf_hub(model, "alice/zoo", model_card={"license": "mine"})')
+    assert result.kind == "ArgumentValueError"
+    assert result.message.startswith(f"The push to 'alice/zoo' on {hub.endpoint} was refused: ")
+    assert '"license" must be one of [apache-2.0, mit]' in result.message
+    assert result.message.endswith("The repository is there, without a file of yours.")
+    hub.invalid = None
+    succeeds(client.run(PUSH))
 
 
 THEIRS = {
@@ -226,7 +276,7 @@ def test_another_model_is_not_replaced(hub, client, config):
 
 def test_a_pull_request_leaves_the_branch_alone(hub, client):
     hub.add("alice/zoo", THEIRS)
-    url = succeeds(client.run('value = push_folder(folder, "alice/zoo", token="hf_bob", create_pr=True).pr_url'))
+    url = succeeds(client.run('value = push_folder(folder, "alice/zoo", token="hf_bob", create_pr=True).commit.pr_url'))
     assert url == f"{hub.endpoint}/alice/zoo/discussions/1"
     assert hub.files("alice/zoo") == {".gitattributes": b""} | THEIRS
     proposed = hub.files("alice/zoo", "refs/pr/1")
@@ -333,6 +383,9 @@ value = all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.s
     first = succeeds(client.run('value = trained.push_to_hub("alice/zoo-mapper").oid'))
     assert len(hub.repositories["alice/zoo-mapper"].branches["main"]) == 2
     assert hub.repositories["alice/zoo-mapper"].branches["main"][-1].oid == first
+    # huggingface_hub's way to do both at once.
+    saved = 'commit = trained.save_pretrained(folder + "-mapper", repo_id="zoo-mapper", push_to_hub=True, private=True)'
+    assert succeeds(client.run(f"{saved}; value = commit.oid")) == first
 
 
 @pytest.mark.parametrize("at", range(7))
@@ -354,17 +407,28 @@ def test_a_mapper_does_not_replace_a_model(hub, client):
     assert hub.files("alice/zoo") == before
 
 
-@pytest.mark.parametrize("fault", [None, Fault("drop", times=99)])
-def test_a_mapper_that_is_not_there(hub, client, fault):
+NO_MAPPER = "There is no mapper 'alice/nothing': it is neither a registry name, a folder, nor a "
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        (None, "MapperError", NO_MAPPER),
+        ("drop", "HubConnectionError", "The mapper 'alice/nothing' is no folder, and the Hub could not be asked for it: "),
+        (500, "HubServerError", "The mapper 'alice/nothing' is no folder, and the Hub did not give it (500: "),
+        (429, "HubServerError", "The mapper 'alice/nothing' is no folder, and the Hub did not give it (429 "),
+        (403, "MapperError", NO_MAPPER),
+    ],
+)
+def test_a_mapper_that_is_not_there_is_told_from_a_hub_that_fails(hub, client, fault, kind, message):
     succeeds(client.run(MAPPER))
-    hub.plan(fault)
+    hub.plan(fault and Fault(fault, times=99))
     result = client.run('timm_inject.inject(base, ["red panda"], encoder=WordEncoder(), mapper="alice/nothing")')
-    if fault is None:
-        assert result.kind == "MapperError"
-        assert result.message.startswith("There is no mapper 'alice/nothing': it is neither a registry name, a folder, nor a ")
-    else:
-        assert result.kind == "HubConnectionError"
-        assert result.message.startswith("The mapper 'alice/nothing' is no folder, and the Hub could not be asked for it: ")
+    assert result.kind == kind
+    assert result.message.startswith(message)
+    local = client.run('timm_inject.TrainedMapper.from_pretrained("alice/nothing", local_files_only=True)')
+    assert local.kind == "HubConnectionError"
+    assert local.message.endswith("Go online, or give a folder.")
 
 
 RUN = """

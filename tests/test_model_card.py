@@ -77,6 +77,23 @@ def test_metadata():
     assert set(metadata) == {"library_name", "pipeline_tag", "tags"}
 
 
+@pytest.mark.parametrize(
+    ("stated", "given", "shown"),
+    [
+        ("mit", {}, {"license": "mit"}),
+        ("dinov3-license", {}, {"license": "other", "license_name": "dinov3-license"}),
+        ("dinov3-license", {"license_link": "https://x.example"}, {"license": "other", "license_name": "dinov3-license"}),
+        (None, {}, {}),
+        ("mit", {"license": "openrail"}, {"license": "openrail"}),
+    ],
+)
+def test_a_licence_that_the_hub_has_no_id_for_is_named(stated, given, shown):
+    """The Hub refuses a card with `license: dinov3-license`, which timm's tags state."""
+    metadata, _ = view(render_model_card({"license": stated}, make_record(), details=given))
+    shown = shown | {key: value for key, value in given.items() if key == "license_link"}
+    assert {key: value for key, value in metadata.items() if key.startswith("license")} == shown
+
+
 def test_what_a_reader_is_told():
     record = make_record(
         {"leans_on": (("zebra", 0.5), ("horse", 0.25)), "confidence": 0.8},
@@ -96,6 +113,7 @@ def test_what_a_reader_is_told():
     assert icis == ["1000, 1002", "icis", "harmonic", "a/encoder", "0"]
     assert ridge == ["1001", "ridge", "harmonic", "a/encoder", "0"]
     assert "scooter: has no definition" in re.sub(r"\s+", " ", text)
+    assert "Confidence is the share of its own images that a class is expected to win over all others." in text
     assert "new classes, told apart from each other: 0.500" in text
     assert 'timm.create_model("hf-hub:alice/zoo", pretrained=True)' in text
     assert "timm_inject.remove(model, names)" in text
@@ -140,7 +158,7 @@ def test_whatever_is_typed_shows_as_typed(text):
     )
     card = render_model_card({"architecture": text, "license": text}, dataclasses.replace(record, self_score={text: 0.5}))
     metadata, page = view(card)
-    assert metadata["base_model"] == metadata["license"] == metadata["datasets"][0] == text
+    assert metadata["base_model"] == metadata["license_name"] == metadata["datasets"][0] == text
     shown = re.sub(r"\s+", " ", text).strip()
     assert page.rows[1][1] == shown
     assert page.rows[1][2] == shown
@@ -186,7 +204,7 @@ def test_further_content_under_timms_keys():
 
 
 def test_the_code_in_the_card_runs(small_model, tmp_path):
-    inject(small_model, ["okapi", "coyote"], encoder=WordEncoder())
+    inject(small_model, ["okapi", "coyote"], encoder=WordEncoder(), mapper="ridge")
     save_for_hf(small_model, tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 3
@@ -200,7 +218,7 @@ def test_the_code_in_the_card_runs(small_model, tmp_path):
 
 
 def test_plot(small_model, tmp_path):
-    inject(small_model, ["okapi"], encoder=WordEncoder())
+    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     state = torch.get_rng_state()
     save_for_hf(small_model, tmp_path)
     assert torch.equal(state, torch.get_rng_state())
@@ -235,7 +253,7 @@ def test_no_plot_without_matplotlib_or_without_a_score(small_model, tmp_path, mo
         return real_import(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    inject(small_model, ["okapi"], encoder=WordEncoder())
+    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     save_for_hf(small_model, tmp_path)
     assert "timm_inject.png" not in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert not (tmp_path / "timm_inject.png").exists()
@@ -251,7 +269,7 @@ def test_folders_without_a_patched_model(tmp_path, content):
 
 
 def test_card_of_a_loaded_model_is_the_same(small_model, tmp_path):
-    inject(small_model, ["okapi"], encoder=WordEncoder())
+    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     save_for_hf(small_model, tmp_path / "one")
     loaded = timm.create_model(f"local-dir:{tmp_path / 'one'}", pretrained=True)
     save_for_hf(loaded, tmp_path / "two")

@@ -35,7 +35,7 @@ OLD = {
 
 @pytest.fixture
 def patched(small_model):
-    inject(small_model, NEW, encoder=WordEncoder())
+    inject(small_model, NEW, encoder=WordEncoder(), mapper="ridge")
     return small_model
 
 
@@ -60,7 +60,7 @@ def test_a_model_with_an_old_record_can_be_changed_further(patched):
     before = patched.fc.weight.detach().clone()
     old = {**OLD, "classes": [OLD["classes"][0], {**OLD["classes"][0], "name": "electric scooter", "index": 11}]}
     setattr(patched, RECORD_ATTRIBUTE, old)
-    inject(patched, ["coyote"], encoder=WordEncoder())
+    inject(patched, ["coyote"], encoder=WordEncoder(), mapper="ridge")
     assert (patched.fc.weight[:12] == before).all()
     assert [entry.name for entry in injection_record(patched).classes] == [*NEW, "coyote"]
 
@@ -123,7 +123,7 @@ def test_a_saved_model_with_a_hostile_record_still_loads_in_timm(patched, tmp_pa
     model = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
     assert model.num_classes == 12
     with pytest.raises(ArgumentValueError, match="The model's injection record is damaged"):
-        inject(model, ["coyote"], encoder=WordEncoder())
+        inject(model, ["coyote"], encoder=WordEncoder(), mapper="ridge")
     with pytest.raises(ArgumentValueError, match="The model's injection record is damaged"):
         classify(model, [])
 

@@ -33,7 +33,7 @@ __all__ = [
 
 CACHE_VARIABLE = "TIMM_INJECT_CACHE"
 CACHE_KINDS = ("embeddings", "mappers")
-_MAX_BYTES = 512 * 1024**2
+_MAX_BYTES = 512_000_000
 # What a killed process left behind: nothing takes so long to write.
 _STALE_SECONDS = 3600.0
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")

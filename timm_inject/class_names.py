@@ -94,7 +94,11 @@ def resolve_seen_class_names(model: object, num_seen: int, seen_class_names: Seq
 
 
 def resolve_unseen_class_names(
-    unseen_class_names: Iterable[str] | Mapping[str, str | None], seen: Sequence[ClassName]
+    unseen_class_names: Iterable[str] | Mapping[str, str | None],
+    seen: Sequence[ClassName],
+    *,
+    num_seen: int | None = None,
+    what: str = "unseen class names cannot be added",
 ) -> list[ClassName]:
     """Check the names of the classes to add, and report everything that is wrong with them at once.
 
@@ -106,7 +110,9 @@ def resolve_unseen_class_names(
 
     Args:
         unseen_class_names: Names, or a mapping name -> description (None for no description).
-        seen: The classes that the model already knows, in logit order.
+        seen: The classes that the model already has, in logit order.
+        num_seen: How many of these it was trained on, for the error's text; None for all. The others were injected.
+        what: What the error says of the names.
 
     Raises:
         ArgumentTypeError: Not a list of strings, or a mapping with such keys.
@@ -122,8 +128,9 @@ def resolve_unseen_class_names(
     descriptions = _read_descriptions(unseen_class_names) if isinstance(unseen_class_names, Mapping) else {}
     lexicon = load_lexicon()
     unseen = [_from_label(name) if lexicon.by_wnid(name) else ClassName(name) for name in names]
-    problems = _unusable_names(names) | _clashing_names(names, unseen, seen, lexicon)
-    _raise_problems("unseen class names cannot be added", problems, len(names), "Remove or rename")
+    num_seen = len(seen) if num_seen is None else num_seen
+    problems = _unusable_names(names) | _clashing_names(names, unseen, seen, num_seen, lexicon)
+    _raise_problems(what, problems, len(names), "Remove or rename")
     return [replace(entry, description=descriptions.get(key)) for entry, key in zip(unseen, given, strict=True)]
 
 
@@ -350,7 +357,7 @@ def _read_descriptions(given: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _clashing_names(
-    names: Sequence[str], unseen: Sequence[ClassName], seen: Sequence[ClassName], lexicon: Lexicon
+    names: Sequence[str], unseen: Sequence[ClassName], seen: Sequence[ClassName], num_seen: int, lexicon: Lexicon
 ) -> dict[int, str]:
     """Find names that the model has already or that are given twice: position -> what is wrong."""
     seen_positions = _positions_by_key(seen, lexicon)
@@ -363,8 +370,9 @@ def _clashing_names(
         first = names[positions[0]]
         if key in seen_positions:
             number = "class" if len(seen_positions[key]) == 1 else "classes"
+            kind = "seen" if seen_positions[key][0] < num_seen else "injected"
             problems |= dict.fromkeys(positions, "")
-            problems[positions[0]] = f"{first!r} is already seen {number} {_and(seen_positions[key])}"
+            problems[positions[0]] = f"{first!r} is already {kind} {number} {_and(seen_positions[key])}"
         elif len(positions) > 1:
             problems |= dict.fromkeys(positions[1:], "")
             problems[positions[1]] = _given_twice(first, positions, names)

@@ -208,7 +208,7 @@ def _run_self_score(options: argparse.Namespace) -> None:
 
 def _run_push(options: argparse.Namespace) -> None:
     with _hub_progress_bars(options.quiet or options.json):
-        commit = push_folder(
+        pushed = push_folder(
             options.folder,
             options.repo_id,
             options.commit_message,
@@ -217,10 +217,11 @@ def _run_push(options: argparse.Namespace) -> None:
             create_pr=options.create_pr,
             overwrite=options.overwrite,
         )
+    commit = pushed.commit
     if options.json:
-        print(json.dumps({"commit_url": commit.commit_url, "oid": commit.oid, "pr_url": commit.pr_url}))
+        print(json.dumps({"commit_url": commit.commit_url, "oid": commit.oid, "pr_url": commit.pr_url, "is_new": pushed.is_new}))
     elif not options.quiet:
-        print(f"Pushed: {commit.pr_url or commit.commit_url}")
+        print(f"Pushed: {commit.pr_url or commit.commit_url}" if pushed.is_new else f"Already there: {commit.commit_url}")
 
 
 def _run_card(options: argparse.Namespace) -> None:

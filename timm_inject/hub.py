@@ -6,19 +6,21 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import timm.models
+import torch
 from huggingface_hub import CommitInfo
 from safetensors import SafetensorError
 from torch import nn
 
 from timm_inject.card_plot import draw_card_plot
-from timm_inject.errors import ArgumentValueError, SaveError
+from timm_inject.errors import ArgumentValueError, InjectionWarning, SaveError, list_some
 from timm_inject.head import unwrap_model
-from timm_inject.hub_push import PushedFiles, push_files
+from timm_inject.hub_push import Pushed, PushedFiles, push_files
 from timm_inject.model_card import CARD_NAME, PLOT_NAME, is_own_card, render_model_card
 from timm_inject.record import CONFIG_KEY, InjectionRecord, find_record, injection_record
 
@@ -40,7 +42,8 @@ def save_for_hf(
     """Save the model so that `timm.create_model("local-dir:DIRECTORY", pretrained=True)` loads it, timm_inject or not.
 
     Writes model.safetensors, config.json (labels in timm's keys, the injection record under `timm_inject`), a model card and,
-    where matplotlib is installed, the card's plot. A README.md that somebody wrote or changed is kept.
+    where matplotlib is installed, the card's plot. A README.md that somebody wrote or changed is kept; a card of ours goes where
+    the model holds no injected classes any more.
 
     Args:
         model: A patched timm model; one that was never injected is saved as timm would save it.
@@ -52,6 +55,9 @@ def save_for_hf(
 
     Returns:
         The directory.
+
+    Warns:
+        InjectionWarning: timm would build another model from the written config, as somebody changed this one's layers.
 
     Raises:
         SaveError: The folder cannot be made or written.
@@ -68,12 +74,24 @@ def save_for_hf(
             _state_num_classes_once(Path(temporary) / CONFIG_NAME)
             if find_record(model) is not None and _may_replace_card(target / CARD_NAME):
                 write_card(temporary, model_card=model_card)
+            difference = _difference_from_timms(model, temporary)
             mode = (Path(temporary) / CONFIG_NAME).stat().st_mode
-            for path in sorted(Path(temporary).iterdir()):
+            new = sorted(Path(temporary).iterdir())
+            old_card = (target / CARD_NAME).exists() and _may_replace_card(target / CARD_NAME)
+            for path in new:
                 path.chmod(mode)  # safetensors makes its file private
                 path.replace(target / path.name)
+            if old_card:
+                _remove_what_is_left(target, {path.name for path in new})
     except (OSError, SafetensorError) as error:
         raise SaveError(f"The model could not be saved to '{target}': {error}. Choose a folder that you can write to.") from error
+    if difference:
+        warnings.warn(
+            f"timm.create_model will not load what was saved: {difference}. Save the model without the change (adapters merged, no "
+            "layer of your own), or load the weights into a model that is changed in the same way.",
+            InjectionWarning,
+            stacklevel=2,
+        )
     return target
 
 
@@ -123,6 +141,10 @@ def push_to_hf_hub(
         HubError: One of its subclasses tells no token, no permission, a taken repository, a lost connection and a failing server
             apart; the text says what is left on the Hub.
         ArgumentValueError: The model holds no injected classes, or an argument has a value that can't be.
+
+    Warns:
+        InjectionWarning: A README.md was kept, or the repository holds these very files already, so that there is no new commit.
+            The commit that is returned is then the one that is there, and there is no pull request.
     """
     if safe_serialization is not True:
         raise ArgumentValueError(
@@ -147,7 +169,7 @@ def push_to_hf_hub(
             private=private,
             create_pr=create_pr,
             overwrite=overwrite,
-        )
+        ).commit
 
 
 def push_folder(
@@ -160,10 +182,13 @@ def push_folder(
     create_pr: bool = False,
     *,
     overwrite: bool = False,
-) -> CommitInfo:
+) -> Pushed:
     """Push a folder that `save_for_hf` wrote, as it is; its card names the repository instead of the folder.
 
     Only config.json, model.safetensors, README.md and the card's plot are pushed, whatever else lies in the folder.
+
+    Returns:
+        The commit, and whether there was anything to push.
 
     Args:
         directory: The folder.
@@ -230,7 +255,8 @@ def write_card(
     config, record = read_saved(folder)
     if not overwrite and not _may_replace_card(folder / CARD_NAME):
         raise ArgumentValueError(
-            f"'{folder / CARD_NAME}' was written or changed by somebody and is kept. Move it away, or overwrite it on purpose."
+            f"'{folder / CARD_NAME}' was written or changed by somebody and is kept. Move it away, or pass `overwrite=True` "
+            "(`--overwrite`)."
         )
     described = config.get("pretrained_cfg")
     described = {**(described if isinstance(described, dict) else {}), "architecture": config.get("architecture")}
@@ -265,7 +291,7 @@ def read_saved(folder: Path) -> tuple[dict[str, Any], InjectionRecord]:
     return config, InjectionRecord.from_dict(data)
 
 
-def _push(folder: Path, make_card: Callable[[str], dict[str, Path]], repo_id: str, **options: Any) -> CommitInfo:
+def _push(folder: Path, make_card: Callable[[str], dict[str, Path]], repo_id: str, **options: Any) -> Pushed:
     paths = {name: folder / name for name in (CONFIG_NAME, WEIGHTS_NAME)}
     files = PushedFiles(paths=paths, make_card=make_card, own_key=CONFIG_KEY)
     return push_files(files, repo_id, is_own_card=is_own_card, **options)
@@ -277,6 +303,28 @@ def _card_paths(folder: Path) -> dict[str, Path]:
 
 def _may_replace_card(path: Path) -> bool:
     return not path.exists() or is_own_card(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _remove_what_is_left(target: Path, new: set[str]) -> None:
+    """Take away our earlier card, or its plot alone, where the save did not put another in its place."""
+    for name in (CARD_NAME, PLOT_NAME):
+        if name not in new:
+            (target / name).unlink(missing_ok=True)
+
+
+def _difference_from_timms(model: nn.Module, folder: str) -> str:
+    """Say how the tensors differ from those of the model that timm would build from the saved config; "" where they don't."""
+    try:
+        with torch.device("meta"):  # of this thread alone; takes no memory
+            built = timm.create_model(f"local-dir:{folder}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, a loader will meet it too
+        return f"it can't build the model from its config ({type(error).__name__}: {str(error)[:200]})"
+    own, other = ({key: tuple(tensor.shape) for key, tensor in each.state_dict().items()} for each in (model, built))
+    differing = [key for key in own | other if own.get(key) != other.get(key)]
+    if not differing:
+        return ""
+    architecture = json.loads((Path(folder) / CONFIG_NAME).read_text(encoding="utf-8")).get("architecture")
+    return f"{len(differing)} tensors are not those of timm's {architecture!r}: {list_some(map(repr, differing))}"
 
 
 def _state_num_classes_once(path: Path) -> None:

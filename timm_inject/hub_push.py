@@ -40,7 +40,7 @@ from timm_inject.errors import (
 )
 from timm_inject.version import __version__
 
-__all__ = ["PushedFiles", "is_connection_error", "push_files"]
+__all__ = ["Pushed", "PushedFiles", "innermost", "is_connection_error", "push_files", "said", "status_of"]
 
 _CARD = "README.md"
 _CONFIG = "config.json"
@@ -65,6 +65,20 @@ class PushedFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Pushed:
+    """What came of a push.
+
+    Attributes:
+        commit: As huggingface_hub tells it; `pr_url` with a pull request.
+        is_new: Whether it was made now. Where the repository holds these very files already, the client makes no commit and no
+            pull request, and `commit` is the one that is there.
+    """
+
+    commit: CommitInfo
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Remote:
     """A repository as it was looked at: its newest commit, and path -> the hash of the content."""
 
@@ -84,7 +98,7 @@ def push_files(
     create_pr: bool = False,
     overwrite: bool = False,
     is_own_card: Callable[[str], bool],
-) -> CommitInfo:
+) -> Pushed:
     """Push in one commit; a repository that does not exist is created.
 
     Args:
@@ -98,8 +112,8 @@ def push_files(
         overwrite: Replace another model's files, and a README.md that somebody wrote.
         is_own_card: Says of a README.md's text whether timm_inject wrote it and nobody changed it.
 
-    Returns:
-        The commit, as huggingface_hub tells it.
+    Warns:
+        InjectionWarning: A README.md was kept, or there was nothing to push.
 
     Raises:
         HubError: One of its subclasses; the text says what is left on the Hub.
@@ -116,11 +130,20 @@ def push_files(
             push.check_not_anothers(remote)
         card = files.make_card(push.repo_id)
         push.sent = files.paths | (card if overwrite or push.may_write_card(card[_CARD], remote, is_own_card) else {})
-        return push.commit(commit_message, create_pr)
+        commit = push.commit(commit_message, create_pr)
     except TimmInjectError:
         raise
     except Exception as error:
-        raise push.explain(_innermost(error)) from error
+        raise push.explain(innermost(error)) from error
+    is_new = commit.oid != remote.commit
+    if not is_new:
+        nothing = "no pull request was opened" if create_pr else "no commit was made"
+        warnings.warn(
+            f"{push.repo_id!r} holds these very files already, so {nothing}.",
+            InjectionWarning,
+            stacklevel=4,
+        )
+    return Pushed(commit, is_new)
 
 
 def _check_arguments(repo_id: object, commit_message: str, token: object, revision: str | None, create_pr: bool) -> None:
@@ -199,7 +222,7 @@ class _Push:
             )
         except Exception as error:
             # The answer to the commit may be what was lost. Then everything is there.
-            lost = is_connection_error(error) or (_status(error) or 0) >= 500
+            lost = is_connection_error(error) or (status_of(error) or 0) >= 500
             arrived = self._find_arrived() if lost and not create_pr else None
             if arrived is None:
                 raise
@@ -239,33 +262,39 @@ class _Push:
         """Say what went wrong, as one of our errors, and what is left on the Hub."""
         if isinstance(error, HFValidationError):
             return ArgumentValueError(f"{self.repo_id!r} is no repository id: {error} Write 'user/name'.")
-        status = _status(error)
-        where, said = f"{self.repo_id!r} on {self.api.endpoint}", _said(error)
+        status = status_of(error)
+        where, message = f"{self.repo_id!r} on {self.api.endpoint}", said(error)
         if (status == 401 and not isinstance(error, RepositoryNotFoundError)) or _has_no_such_token(error):
-            return HubTokenError(f"The Hub does not know the access token ({said}). Log in again. Nothing was written to the Hub.")
+            return HubTokenError(
+                f"The Hub does not know the access token ({message}). Log in again. Nothing was written to the Hub."
+            )
+        # Refused before there was a look at the repository, so nothing was sent there.
+        refused_at_once = status in (401, 403) and self.before is None
+        left = "Nothing was written to the Hub." if refused_at_once else self._what_is_left()
         if status in (401, 403):
             return HubPermissionError(
-                f"The token may not write to {where}: {said}. Push under your own name, or use a token with write access. "
-                "Nothing was written to the Hub."
+                f"The token may not write to {where}: {message}. Push under your own name, or use a token with write access. {left}"
             )
-        left = self._what_is_left()
         if isinstance(error, RevisionNotFoundError):
             return HubError(
                 f"The repository {where} has no branch {self.revision!r}. Make it with `huggingface_hub.create_branch`. {left}"
             )
         if status in (404, 410):
-            return HubError(f"The repository {where} was not found, or is not yours to see: {said}. {left}")
+            return HubError(f"The repository {where} was not found, or is not yours to see: {message}. {left}")
         if status in (409, 412):
-            return HubConflictError(f"{where} was changed by somebody else meanwhile ({said}). {left} Look at it, then push again.")
+            return HubConflictError(
+                f"{where} was changed by somebody else meanwhile ({message}). {left} Look at it, then push again."
+            )
         if status == 429:
-            return HubServerError(f"The Hub takes no more requests for now ({said}). {left} Push again in a few minutes.")
+            return HubServerError(f"The Hub takes no more requests for now ({message}). {left} Push again in a few minutes.")
         if (status or 0) >= 500 or isinstance(error, json.JSONDecodeError):
-            return HubServerError(f"The Hub failed on its side ({said}). {left} Push again later: that is safe.")
+            return HubServerError(f"The Hub failed on its side ({message}). {left} Push again later: that is safe.")
         if is_connection_error(error):
-            return HubConnectionError(f"The connection to {self.api.endpoint} failed ({said}). {left} Push again: that is safe.")
+            return HubConnectionError(f"The connection to {self.api.endpoint} failed ({message}). {left} Push again: that is safe.")
         if isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError):
-            return ArgumentValueError(f"The push to {where} was refused: {said}. {left}")
-        return HubError(f"The push to {where} failed: {said}. {left}")
+            message = " ".join(str(error).split())[:500]  # what is invalid in a card stands on lines of its own
+            return ArgumentValueError(f"The push to {where} was refused: {message}. {left}")
+        return HubError(f"The push to {where} failed: {message}. {left}")
 
     def _what_is_left(self) -> str:
         if self.is_pull_request:
@@ -295,14 +324,15 @@ def _hashes_of(path: Path) -> tuple[str, str]:
     return git, hashlib.sha256(content).hexdigest()
 
 
-def _innermost(error: BaseException) -> BaseException:
+def innermost(error: BaseException) -> BaseException:
     """The client wraps the cause of a failed upload in a bare RuntimeError."""
     while type(error) is RuntimeError and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that the error carries, or None."""
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     return status if isinstance(status, int) else None
@@ -310,22 +340,22 @@ def _status(error: BaseException) -> int | None:
 
 def _has_no_such_token(error: BaseException) -> bool:
     response = getattr(error, "response", None)
-    return _status(error) == 401 and "credentials" in str(getattr(response, "headers", {}).get("X-Error-Message", ""))
+    return status_of(error) == 401 and "credentials" in str(getattr(response, "headers", {}).get("X-Error-Message", ""))
 
 
 def is_connection_error(error: BaseException) -> bool:
     """Whether the Hub could not be reached or the connection broke, whatever HTTP library says so."""
-    error = _innermost(error)
+    error = innermost(error)
     if isinstance(error, HfHubHTTPError):
         return False
     kinds = (ConnectionError, TimeoutError, OfflineModeIsEnabled)
     return isinstance(error, kinds) or type(error).__module__.partition(".")[0] in _HTTP_MODULES
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
     """What the server or the client says, on one line."""
     message = getattr(error, "server_message", None) or str(error) or type(error).__name__
     first: Sequence[str] = [line.strip() for line in str(message).splitlines() if line.strip()]
-    status = _status(error)
+    status = status_of(error)
     text = (first[0] if first else type(error).__name__).rstrip(".:")[:300]
     return f"{status}: {text}" if status and str(status) not in text else text

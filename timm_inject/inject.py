@@ -78,7 +78,8 @@ def inject(
         mapper: A name from the registry, `timm_inject.mapper_names()`; or a mapper that `fit_mapper` trained for this model, its
             folder, or its id on the Hub. "auto" tries the quick ones on hidden seen classes and takes the best.
         calibration: How new rows compete with the seen ones, chosen without images: "harmonic" balances seen and unseen
-            accuracy, "keep-seen" lets about 1% of the seen predictions move, None keeps the raw prediction.
+            accuracy, "keep-seen" lets about 1% of the seen predictions move, None keeps the raw prediction, as is done for heads
+            of two classes whatever is given.
         seed: Everything random follows from it; the global random state is neither read nor changed.
         progress: Called as `progress(step, done, total)` while something slow runs.
 
@@ -106,6 +107,8 @@ def inject(
     head = find_head(model)
     rows = [read_rows(leaf) for leaf in head.leaves]
     classes = _resolve_classes(model, head, unseen_class_names, seen_class_names, descriptions)
+    if classes.num_seen < MIN_CLASSES:  # none can be hidden; `_warn_of_weak` says so
+        calibration = None
     loaded = resolve_encoder(encoder)
     seen_rows = [part[: classes.num_seen] for part in rows]
     if trained:
@@ -228,7 +231,7 @@ def _resolve_classes(
         known = resolve_seen_class_names(unwrap_model(model), num_seen, seen_class_names)
         known += [ClassName(entry.name) for entry in record.classes]
     no_names = may_be_none and isinstance(unseen_class_names, Sized) and len(unseen_class_names) == 0
-    unseen = [] if no_names else resolve_unseen_class_names(unseen_class_names, known)
+    unseen = [] if no_names else resolve_unseen_class_names(unseen_class_names, known, num_seen=num_seen)
     seen_texts, unseen_texts = resolve_class_texts(known[:num_seen], unseen, descriptions)
     return _Classes([*known, *unseen], num_seen, seen_texts, unseen_texts, record)
 
@@ -276,6 +279,8 @@ def _warn_of_weak(record: InjectionRecord, num_new: int) -> None:
     if record.num_seen < FEW_SEEN:
         harmonic = record.self_score.get("harmonic_mean")
         figure = "" if harmonic is None else f" Hidden in turn, they reach a harmonic mean of {harmonic:.0%} (self-score)."
+        if record.num_seen < MIN_CLASSES:
+            figure = " None of so few can be hidden, so the new rows are not calibrated and there is no self-score."
         warnings.warn(
             f"The head knows {record.num_seen} classes, and a mapper learns little from fewer than {FEW_SEEN}.{figure} Inject into "
             "a model with more classes, or test with `evaluate` on photos before you rely on the new ones.",

@@ -18,10 +18,30 @@ PLOT_NAME = "timm_inject.png"
 _MAX_ROWS = 200
 _MAX_CHARACTERS = 400
 _MAX_LEANS = 3
+# Of the licences that timm's tags state, those that the Hub knows by an id; it refuses a card that names any other as `license`.
+_HUB_LICENSES = frozenset(
+    {
+        "apache-2.0",
+        "apple-amlr",
+        "apple-ascl",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "cc-by-4.0",
+        "cc-by-nc-4.0",
+        "fair-noncommercial-research-license",
+        "gemma",
+        "mit",
+        "other",
+        "unknown",
+    }
+)
 _MARK = re.compile(r"<!-- written by timm_inject; ([0-9a-f]{16}) -->\s*\Z")
 # These reorder what stands beside them on the page.
 _BIDI_CONTROLS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
+_CONFIDENCE_TEXT = (
+    "Confidence is the share of its own images that a class is expected to win over all others. It is estimated without images."
+)
 SCORE_NAMES = {
     "zsl_accuracy": "new classes, told apart from each other",
     "seen_accuracy": "seen classes, among all",
@@ -116,10 +136,11 @@ def _digest(body: str) -> str:
 def _metadata(config: Mapping[str, Any], record: InjectionRecord, details: Mapping[str, Any]) -> list[str]:
     tags = details.get("tags") or ["image-classification", "timm", "transformers", "timm_inject"]
     lines = ["---", "library_name: timm", "pipeline_tag: image-classification", *_yaml_list("tags", tags)]
-    for key in ("license", "license_name", "license_link"):
-        value = details.get(key) or config.get(key)
-        if isinstance(value, str):
-            lines.append(f"{key}: {_yaml(value)}")
+    licence = {key: details.get(key) or config.get(key) for key in ("license", "license_name", "license_link")}
+    stated = licence["license"]
+    if isinstance(stated, str) and "license" not in details and stated not in _HUB_LICENSES:
+        licence |= {"license": "other", "license_name": licence["license_name"] or stated}
+    lines += [f"{key}: {_yaml(value)}" for key, value in licence.items() if isinstance(value, str)]
     if record.base_model:
         lines.append(f"base_model: {_yaml(record.base_model)}")
     return [*lines, *_yaml_list("datasets", record.datasets), "---"]
@@ -176,6 +197,7 @@ def _classes(record: InjectionRecord) -> list[str]:
         *(f"| {' | '.join(_cells(entry, with_leans, with_confidence))} |" for entry in shown),
         *([f"\nand {more} more: see `timm_inject` in config.json."] if more else []),
         "",
+        *([_CONFIDENCE_TEXT, ""] if with_confidence else []),
         *(["A class that leans on few seen ones is likely to be taken for them.", ""] if with_leans else []),
     ]
 

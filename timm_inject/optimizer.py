@@ -15,6 +15,9 @@ from timm_inject.head import find_head, unwrap_model
 
 __all__ = ["refresh_optimizer"]
 
+# State that is a copy of the weights and no sum over steps: timm's Lookahead, schedule-free optimizers, ASGD.
+_WEIGHT_COPIES = frozenset({"lookahead_slow_buff", "z", "ax"})
+
 
 @dataclass(frozen=True, slots=True)
 class _Swap:
@@ -46,8 +49,9 @@ def refresh_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> lis
 
     `inject` and `remove` give the head new parameters, as tensors of another size must be; an optimizer made before goes on
     with the old ones and would train nothing. Here each takes its predecessor's place, in the same group and with the same
-    options. Momentum and the like stay for the rows that were there and are zero for new ones; step counts stay. State that is
-    not one number a weight (Adafactor's factors) starts anew for the head.
+    options. Momentum and the like stay for the rows that were there and are zero for new ones; copies of the weights (Lookahead,
+    ASGD) start from the new rows; step counts stay. State that is not one number a weight (Adafactor's factors) starts anew for
+    the head.
 
     Call it right after, before the model trains on: a predecessor is known by its rows.
 
@@ -64,6 +68,7 @@ def refresh_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> lis
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ArgumentTypeError(f"`optimizer` must be a torch.optim.Optimizer, got {type(optimizer).__name__}.")
+    optimizer = _inside_lookahead(optimizer)
     head = find_head(model)
     parameters = {f"{leaf.name}.{name}": own for leaf in head.leaves for name, own in leaf.layer.named_parameters(recurse=False)}
     swaps = list(_find_swaps(optimizer, unwrap_model(model), parameters))
@@ -80,6 +85,13 @@ def refresh_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> lis
         if state:
             optimizer.state[swap.new] = state
     return [swap.name for swap in swaps]
+
+
+def _inside_lookahead(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer in timm's Lookahead, which shares its groups and leaves the state to it."""
+    from timm.optim import Lookahead  # `import timm` does without timm.optim, and so do we until now
+
+    return optimizer._base_optimizer if isinstance(optimizer, Lookahead) else optimizer
 
 
 def _find_swaps(optimizer: torch.optim.Optimizer, model: nn.Module, parameters: dict[str, nn.Parameter]) -> Iterator[_Swap]:
@@ -114,7 +126,9 @@ def _grown_state(state: dict[str, Any], swap: _Swap) -> dict[str, Any]:
     grown: dict[str, Any] = {}
     for key, value in state.items():
         if isinstance(value, Tensor) and value.shape == swap.old.shape:
-            grown[key] = torch.zeros_like(swap.new, dtype=value.dtype, requires_grad=False)
+            is_copy = key in _WEIGHT_COPIES
+            start = swap.new.detach().to(value.dtype, copy=True) if is_copy else torch.zeros_like(swap.new, dtype=value.dtype)
+            grown[key] = start.requires_grad_(False)
             grown[key][: swap.num_kept] = value[: swap.num_kept]
         elif isinstance(value, Tensor) and value.numel() > 1:
             return {}

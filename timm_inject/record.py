@@ -57,7 +57,8 @@ class InjectedClass:
         settings: Hash of everything but the name that decides the row; a key of `InjectionRecord.probes`.
         row_hash: Hash of the row as it was written, to tell whether it was changed since.
         leans_on: (seen class, share) of the seen classes that decide the row most, strongest first.
-        confidence: How sure the mapper is of the row, a fraction in [0, 1], or None.
+        confidence: The share of its own images that the class is expected to win over all others, estimated without images, a
+            fraction in [0, 1], or None where it was not estimated.
         warning: What is doubtful about the class, in words, or None.
     """
 
@@ -154,7 +155,8 @@ def _read_record(data: Mapping[str, Any]) -> InjectionRecord:
         probes={_text(key): tuple(_number(number, float) for number in value) for key, value in data.get("probes", {}).items()},
         base_model=_text_or_none(data.get("base_model")),
         datasets=tuple(_text(value) for value in data.get("datasets", ())),
-        original_labels=dict(labels) if labels is not None else None,
+        # `remove` writes them into the model's config, where no other key of a stranger's may go.
+        original_labels=None if labels is None else {key: labels.get(key) for key in LABEL_KEYS},
     )
 
 
@@ -211,7 +213,7 @@ def injection_record(model: nn.Module) -> InjectionRecord:
     if record is None:
         raise ArgumentValueError(
             "This model holds no injected classes: nothing was injected, or it was saved without its record (timm's own "
-            "`save_for_hf`; use `timm_inject.save_for_hf`)."
+            "`save_for_hf`; use `timm_inject.save_for_hf`), or loaded from the Hub with a `cache_dir` of its own."
         )
     return record
 
@@ -262,7 +264,7 @@ def _read_config(pretrained_cfg: Any) -> dict[str, Any]:
         cached = huggingface_hub.try_to_load_from_cache(repository, "config.json", revision=revision or None)
         path = cached if isinstance(cached, str) else None
     if path is not None:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             return content if isinstance(content, dict) else {}
     return {}

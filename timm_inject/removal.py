@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from timm_inject.class_names import label_names_for_config, match_key, resolve_seen_class_names, resolve_unseen_class_names
+from timm_inject.class_names import (
+    ClassName,
+    label_names_for_config,
+    match_key,
+    resolve_seen_class_names,
+    resolve_unseen_class_names,
+)
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, ClassNameError, list_some
 from timm_inject.head import find_head, resize_head, unwrap_model
 from timm_inject.record import InjectionRecord, injection_record
@@ -78,8 +84,9 @@ def rename(model: nn.Module, names: Mapping[str, str]) -> nn.Module:
     positions = _positions(record, _as_list("names", names), "renamed")
     known = resolve_seen_class_names(plain, record.num_classes)
     logits = [record.num_seen + position for position in positions]
-    others = [entry for logit, entry in enumerate(known) if logit not in set(logits)]
-    renamed = resolve_unseen_class_names(list(names.values()), others)
+    # A name that is given up may be taken; its place stays, as the error names logits.
+    others = [ClassName("") if logit in set(logits) else entry for logit, entry in enumerate(known)]
+    renamed = resolve_unseen_class_names(list(names.values()), others, num_seen=record.num_seen, what="new names cannot be given")
     classes = list(record.classes)
     for position, logit, entry in zip(positions, logits, renamed, strict=True):
         classes[position] = replace(classes[position], name=entry.name)
@@ -88,8 +95,9 @@ def rename(model: nn.Module, names: Mapping[str, str]) -> nn.Module:
     config = getattr(plain, "pretrained_cfg", None) or {}
     old_labels = list(config.get("label_names") or labels)
     shown = dict(config.get("label_descriptions") or {})
-    for logit, entry in zip(logits, renamed, strict=True):
+    for logit in logits:
         shown.pop(old_labels[logit], None)
+    for logit, entry in zip(logits, renamed, strict=True):  # apart from the loop above, as two classes may swap their names
         shown[labels[logit]] = ", ".join((entry.name, *entry.synonyms))
     none = [torch.zeros(0, leaf.row_dim) for leaf in head.leaves]
     changed = replace(record, classes=tuple(classes)).to_dict()

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import huggingface_hub
 import torch
 from huggingface_hub import CommitInfo, ModelHubMixin
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,10 +25,10 @@ from timm_inject.class_names import resolve_seen_class_names
 from timm_inject.class_texts import ClassText, resolve_class_texts
 from timm_inject.descriptors import encode_descriptors, identity_of
 from timm_inject.encoder import EncoderSource, LoadedEncoder, resolve_encoder
-from timm_inject.errors import ArgumentTypeError, HubConnectionError, MapperError, SaveError
+from timm_inject.errors import ArgumentTypeError, HubConnectionError, HubServerError, MapperError, SaveError
 from timm_inject.fitting import FittedMapper, fit_and_crossfit
 from timm_inject.head import Head, check_not_projection, find_head, read_rows, unwrap_model
-from timm_inject.hub_push import PushedFiles, is_connection_error, push_files
+from timm_inject.hub_push import PushedFiles, innermost, is_connection_error, push_files, said, status_of
 from timm_inject.incremental import descriptor_probe, is_near
 from timm_inject.mappers import MAPPERS, ProgressCallback, create_mapper
 from timm_inject.mappers.crossfit import Crossfit
@@ -150,6 +150,33 @@ class TrainedMapper(ModelHubMixin, library_name="timm_inject", tags=["timm", "ti
                 f"The mapper was trained with seed {facts.seed}, `inject` was called with {seed}. Pass `seed={facts.seed}`."
             )
 
+    def save_pretrained(
+        self, save_directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **push_options: Any
+    ) -> CommitInfo | None:
+        """Save to a folder, and push the mapper too if asked.
+
+        Args:
+            save_directory: Made if it does not exist. A README.md that somebody wrote or changed is kept.
+            repo_id: Where to push; None takes the folder's name.
+            push_to_hub: Whether to push.
+            **push_options: As `push_to_hub`.
+
+        Returns:
+            The commit, if it was pushed.
+
+        Raises:
+            SaveError: The folder cannot be made or written, or holds the config.json of something else.
+            HubError: As `push_to_hub`.
+        """
+        folder = Path(save_directory).expanduser()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SaveError(_not_saved(folder, error)) from error
+        _check_not_anothers(folder / _CONFIG_NAME)
+        self._save_pretrained(folder)
+        return self.push_to_hub(repo_id or folder.name, **push_options) if push_to_hub else None
+
     def _save_pretrained(self, save_directory: Path) -> None:
         tensors = {key: tensor.contiguous() for key, tensor in self._tensors.items()}
         try:
@@ -165,9 +192,7 @@ class TrainedMapper(ModelHubMixin, library_name="timm_inject", tags=["timm", "ti
                     path.chmod(mode)  # safetensors makes its file private
                     path.replace(save_directory / path.name)
         except (OSError, SafetensorError) as error:
-            raise SaveError(
-                f"The mapper could not be saved to '{save_directory}': {error}. Choose a folder that you can write to."
-            ) from error
+            raise SaveError(_not_saved(save_directory, error)) from error
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> TrainedMapper:
@@ -181,6 +206,7 @@ class TrainedMapper(ModelHubMixin, library_name="timm_inject", tags=["timm", "ti
         Raises:
             MapperError: There is no mapper, or its files are damaged.
             HubConnectionError: The Hub cannot be reached.
+            HubServerError: The Hub fails, or takes no more requests for now.
         """
         where = str(pretrained_model_name_or_path)
         try:
@@ -193,18 +219,10 @@ class TrainedMapper(ModelHubMixin, library_name="timm_inject", tags=["timm", "ti
             return _read_mapper(cls, Path(paths[0]), Path(paths[1]))
         except (MapperError, TypeError):
             raise
-        except (HfHubHTTPError, EntryNotFoundError, HFValidationError) as error:
-            said = str(error).strip().splitlines()[0]
-            raise MapperError(
-                f"There is no mapper {where!r}: it is neither a registry name, a folder, nor a repository with {_CONFIG_NAME} and "
-                f"{_TENSORS_NAME} that you may see on the Hub ({said}). Registry: {', '.join(MAPPERS)}."
-            ) from error
         except Exception as error:
-            if not isinstance(error, OSError | ValueError) and not is_connection_error(error):
+            if not isinstance(error, OSError | ValueError | EntryNotFoundError) and not is_connection_error(error):
                 raise
-            raise HubConnectionError(
-                f"The mapper {where!r} is no folder, and the Hub could not be asked for it: {error}. Go online, or give a folder."
-            ) from error
+            raise _explain_download(where, error) from error
 
     def push_to_hub(  # type: ignore[override]
         self,
@@ -250,7 +268,7 @@ class TrainedMapper(ModelHubMixin, library_name="timm_inject", tags=["timm", "ti
                 create_pr=create_pr,
                 overwrite=overwrite,
                 is_own_card=is_own_card,
-            )
+            ).commit
 
 
 def fit_mapper(
@@ -345,6 +363,44 @@ def find_trained_mapper(mapper: object) -> TrainedMapper | None:
         return None
     is_elsewhere = "/" in mapper or mapper.startswith((".", "~")) or Path(mapper).is_dir()
     return TrainedMapper.from_pretrained(mapper) if is_elsewhere else None
+
+
+def _explain_download(where: str, error: Exception) -> MapperError | HubConnectionError | HubServerError:
+    """Tell apart a mapper that is not there, a Hub that fails and one that can't be reached."""
+    # The client says only that it found no local copy, and keeps the answer as the cause.
+    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+    cause = innermost(cause)
+    status = status_of(cause) or 0
+    if status == 429 or status >= 500:
+        return HubServerError(
+            f"The mapper {where!r} is no folder, and the Hub did not give it ({said(cause)}). Try again later, or give a folder."
+        )
+    missing = isinstance(cause, HfHubHTTPError | EntryNotFoundError | HFValidationError)
+    if missing and not isinstance(cause, LocalEntryNotFoundError):
+        return MapperError(
+            f"There is no mapper {where!r}: it is neither a registry name, a folder, nor a repository with {_CONFIG_NAME} and "
+            f"{_TENSORS_NAME} that you may see on the Hub ({said(cause)}). Registry: {', '.join(MAPPERS)}."
+        )
+    return HubConnectionError(
+        f"The mapper {where!r} is no folder, and the Hub could not be asked for it: {said(cause)}. Go online, or give a folder."
+    )
+
+
+def _not_saved(folder: Path, error: Exception) -> str:
+    return f"The mapper could not be saved to '{folder}': {error}. Choose a folder that you can write to."
+
+
+def _check_not_anothers(path: Path) -> None:
+    """Refuse to replace the config.json of something else, such as the model that the mapper is for."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return
+    if isinstance(held, dict) and held and _CONFIG_KEY not in held:
+        raise SaveError(
+            f"The mapper was not saved: '{path}' belongs to something else, such as a model, and would be replaced. Choose another "
+            "folder."
+        )
 
 
 def _hash_texts(texts: Sequence[ClassText]) -> str:

@@ -30,7 +30,7 @@ def find_head(model: nn.Module) -> Head:
     timm is asked which tensors of the architecture grow with `num_classes`, and these must be the layers' own.
 
     Args:
-        model: A timm model, also inside `torch.compile`, `DataParallel` or `DistributedDataParallel`.
+        model: A timm model, also inside what `unwrap_model` looks through.
 
     Returns:
         The head; its paths are relative to the unwrapped model.
@@ -198,6 +198,8 @@ def _check_plain(model: nn.Module, layer: nn.Module) -> None:
     """Refuse a layer whose weight is computed from something else; such a layer often still looks like its type."""
     if type(layer).__module__.partition(".")[0] == "peft":
         raise UnsupportedHeadError(refusals.peft_text(model, layer))
+    if refusals.is_quantised(layer):
+        raise UnsupportedHeadError(refusals.quantised_text(model, layer))
     computed = {name for name in ("weight", "bias") if parametrize.is_parametrized(layer, name)}
     if is_leaf_layer(layer):  # the older weight_norm, spectral_norm and prune add parameters beside the weight
         computed |= set(layer._parameters) - {"weight", "bias"}

@@ -14,6 +14,7 @@ from timm_inject.errors import list_some
 __all__ = [
     "config_value",
     "growing_text",
+    "is_quantised",
     "label",
     "no_classifier_text",
     "no_get_classifier_text",
@@ -23,6 +24,7 @@ __all__ = [
     "parametrised_text",
     "peft_text",
     "projection_text",
+    "quantised_text",
     "scripted_text",
     "shape_text",
     "states_label_set",
@@ -34,6 +36,8 @@ __all__ = [
 
 _EXAMPLE_TAG = "vit_base_patch16_224.augreg_in1k"
 _CLASSIFIER_MARKS = ("in1k", "in12k", "in21k", "in22k")
+# Parts of the module names that quantised layers come from.
+_QUANTISERS = {"quantized", "qat", "bitsandbytes", "torchao"}
 
 
 def config_value(model: nn.Module, key: str) -> Any:
@@ -58,6 +62,8 @@ def not_a_model_text(model: object) -> str:
     """`model` is no module."""
     if isinstance(model, str):
         return f"`model` must be a model, got the name {model!r}. Write timm.create_model({model!r}, pretrained=True)."
+    if isinstance(getattr(model, "ema", None), nn.Module):  # timm's first ModelEma, which is no module
+        return f"`model` must be a timm model (a torch.nn.Module), got {type_name(model)}. It holds one: pass its attribute `ema`."
     return (
         f"`model` must be a timm model (a torch.nn.Module), got {type_name(model)}. "
         f"Create one with timm.create_model({_EXAMPLE_TAG!r}, pretrained=True)."
@@ -101,6 +107,19 @@ def peft_text(model: nn.Module, found: object) -> str:
     return (
         f"The classifier of {label(model)} is wrapped by PEFT ({type_name(found)}), so its weight is the sum of several. "
         "Merge the adapters first, model = peft_model.merge_and_unload(), and inject into the result."
+    )
+
+
+def is_quantised(layer: nn.Module) -> bool:
+    """Say whether a layer's type is one that quantisation puts in the place of a plain one."""
+    return not _QUANTISERS.isdisjoint(type(layer).__module__.split("."))
+
+
+def quantised_text(model: nn.Module, found: object) -> str:
+    """The classifier was quantised."""
+    return (
+        f"The classifier of {label(model)} is quantised ({type_name(found)}), so its rows are no floating-point numbers. "
+        "Inject into the model before it is quantised, then quantise the result."
     )
 
 
