@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow census benchmark lint clean
+.PHONY: demo test test-slow census benchmark docs docs-outputs lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/timm-inject demo
@@ -18,11 +18,16 @@ census: $(VENV)/.installed-test
 	$(BIN)/python -m tests.census
 
 # CUB: folder of res101.mat and att_splits.mat. IMAGES: ImageNet photos, a sub-folder a class or with labels.csv.
+PAGES := --update-readme docs/benchmarks.md README.md
 benchmark: $(VENV)/.installed-test
-	$(BIN)/timm-inject benchmark cub --data-root $(CUB) --protocol both --update-readme README.md
-	$(BIN)/timm-inject benchmark imagenet-heldout --images $(IMAGES) --texts lemma words synset --update-readme README.md
-	$(BIN)/timm-inject benchmark estimates --images $(IMAGES) --heads tf_efficientnet_lite0 --size 50 --num-random 6 --update-readme README.md
-	$(BIN)/timm-inject benchmark self-score out/benchmark/cub out/benchmark/imagenet-heldout --output docs --update-readme README.md
+	$(BIN)/timm-inject benchmark cub --data-root $(CUB) --protocol both --plots docs/plots $(PAGES)
+	$(BIN)/timm-inject benchmark imagenet-heldout --images $(IMAGES) --texts lemma words synset --plots docs/plots $(PAGES)
+	$(BIN)/timm-inject benchmark estimates --images $(IMAGES) --heads tf_efficientnet_lite0 --size 50 --num-random 6 --plots docs/plots $(PAGES)
+	$(BIN)/timm-inject benchmark self-score out/benchmark/cub out/benchmark/imagenet-heldout --output docs/plots/self-score $(PAGES)
+
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
