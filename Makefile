@@ -25,9 +25,12 @@ benchmark: $(VENV)/.installed-test
 	$(BIN)/timm-inject benchmark estimates --images $(IMAGES) --heads tf_efficientnet_lite0 --size 50 --num-random 6 --plots docs/plots $(PAGES)
 	$(BIN)/timm-inject benchmark self-score out/benchmark/cub out/benchmark/imagenet-heldout --output docs/plots/self-score $(PAGES)
 
-
 docs: $(VENV)/.installed-docs
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The outputs that pages show below their examples, anew.
+docs-outputs: $(VENV)/.installed-test
+	$(BIN)/python -m tests.docs_pages
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

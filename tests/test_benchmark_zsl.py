@@ -231,7 +231,7 @@ def test_benchmark_measures_resumes_and_writes_its_files(capsys, data_root, tmp_
     assert out.split("#### At a glance\n\n")[1].split("\n\nCUB, descriptors")[0] in readme.read_text()
     assert made_by in readme.read_text()
     assert "| `kernel-ridge` | " in readme.read_text()
-    assert "| ridge |" not in readme.read_text()
+    assert "| T1 raw |" not in readme.read_text()
     summary = json.loads((output / "summary.json").read_text())
     ours = [r for r in summary["results"] if (r["method"], r["calibration"], r["part"]) == ("ridge", "harmonic", "table")]
     assert len(ours) == 1

@@ -70,7 +70,8 @@ def evaluate(
         progress: Called with the step's name, how many batches are done and how many there are.
 
     Raises:
-        ImageError: The folder holds no images, or an image does not open.
+        ArgumentTypeError: `images` is none of these.
+        ImageError: There are no images, or one does not open.
         ClassNameError: A sub-folder is named like none of the model's classes.
     """
     model = unwrap_model(model)

@@ -89,8 +89,8 @@ def run_zsl(options: argparse.Namespace) -> None:
     name = f"{options.dataset.upper()}, {len(dataset.seen_classes)} + {len(dataset.unseen_classes)} classes"
     first = [result for result in results if result.setting.part == "table" and result.setting.protocol == protocols[0]]
     about = (
-        f"{kind}{DATASETS[options.dataset]}: {len(dataset.seen_classes)} seen and {len(dataset.unseen_classes)} unseen classes "
-        f"told by {options.descriptors[0]}, {protocols[0]} protocol, {len(options.seeds)} seeds."
+        f"{kind}{DATASETS[options.dataset]}: {len(dataset.seen_classes)} seen and {len(dataset.unseen_classes)} unseen classes, "
+        f"descriptors `{options.descriptors[0]}`, {protocols[0]} protocol, {len(options.seeds)} seeds."
     )
     shown = [f"bars-{protocols[0]}.png", f"seen-unseen-{protocols[0]}.png", "seen-classes.png"]
     plots = _plot_zsl(results, options.output, name)
@@ -151,7 +151,10 @@ def run_heldout(options: argparse.Namespace) -> None:
     plots = _plot_heldout(results, options.output)
     text = options.texts[0]
     first = [result for result in results if result.setting.descriptors == text and not result.error]
-    about = f"ImageNet heads {', '.join(options.heads)}: the classes, hidden in {options.folds} folds, are given back by {text}."
+    about = (
+        f"ImageNet heads {', '.join(options.heads)}: the classes, hidden in {options.folds} folds, are given back by name "
+        f"(`{text}`)."
+    )
     shown = [f"bars-{text}.png", f"seen-unseen-{text}.png"]
     session.finish(results, heldout_tables(results), plots, glance=glance_table(first, about), shown=shown)
 
@@ -185,7 +188,7 @@ def run_estimates(options: argparse.Namespace) -> None:
                 f"{100 * error:.1f} points, over {len(points)} groups."
             )
     text = " ".join(sections)
-    session.finish(results, [text, bins_table(good)], plots, glance=text, shown=["estimates-u.png"])
+    session.finish(results, [bins_table(good)], plots, glance=text, shown=["estimates-u.png"])
 
 
 def run_self_score(options: argparse.Namespace) -> None:
@@ -209,7 +212,8 @@ def run_self_score(options: argparse.Namespace) -> None:
     ]
     text = (
         f"Spearman's rank correlation of self-score and real score over {summary['H']['points']} points (head or dataset, text, "
-        f"mapper; calibrated rows): {', '.join(shown)}."
+        f"mapper; calibrated rows): {', '.join(shown)}. Made by `timm-inject benchmark self-score` from the results of "
+        f"{', '.join(dict.fromkeys(result.setting.benchmark for result in results)) or 'nothing'}."
     )
     for page in options.update_readme or ():
         replace_blocks(page, {"self-score": f"{text}\n\n{image_links(plots, page)}", "self-score-summary": text})
