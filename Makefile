@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow census bench benchmark lint clean
+.PHONY: demo test test-slow census bench benchmark docs docs-outputs lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/timm-inject demo
@@ -17,17 +17,24 @@ test-slow: $(VENV)/.installed-test
 census: $(VENV)/.installed-test
 	$(BIN)/python -m tests.census
 
-# How fast, about 15 minutes; PAGE has the markers that the tables go between.
-PAGE ?= README.md
+# How fast, about 15 minutes.
 bench: $(VENV)/.installed-bench
-	$(BIN)/timm-inject benchmark speed --update-readme $(PAGE)
+	$(BIN)/timm-inject benchmark speed --update-readme docs/benchmarks.md
 
 # CUB: folder of res101.mat and att_splits.mat. IMAGES: ImageNet photos, a sub-folder a class or with labels.csv.
+PAGES := --update-readme docs/benchmarks.md README.md
 benchmark: $(VENV)/.installed-test
-	$(BIN)/timm-inject benchmark cub --data-root $(CUB) --protocol both --update-readme README.md
-	$(BIN)/timm-inject benchmark imagenet-heldout --images $(IMAGES) --texts lemma words synset --update-readme README.md
-	$(BIN)/timm-inject benchmark estimates --images $(IMAGES) --heads tf_efficientnet_lite0 --size 50 --num-random 6 --update-readme README.md
-	$(BIN)/timm-inject benchmark self-score out/benchmark/cub out/benchmark/imagenet-heldout --output docs --update-readme README.md
+	$(BIN)/timm-inject benchmark cub --data-root $(CUB) --protocol both --plots docs/plots $(PAGES)
+	$(BIN)/timm-inject benchmark imagenet-heldout --images $(IMAGES) --texts lemma words synset --plots docs/plots $(PAGES)
+	$(BIN)/timm-inject benchmark estimates --images $(IMAGES) --heads tf_efficientnet_lite0 --size 50 --num-random 6 --plots docs/plots $(PAGES)
+	$(BIN)/timm-inject benchmark self-score out/benchmark/cub out/benchmark/imagenet-heldout --output docs/plots/self-score $(PAGES)
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The outputs that pages show below their examples, anew.
+docs-outputs: $(VENV)/.installed-test
+	$(BIN)/python -m tests.docs_pages
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

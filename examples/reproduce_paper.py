@@ -1,7 +1,7 @@
 """Reproduce the paper's table on CUB, SUN or AWA2: `python examples/reproduce_paper.py cub DIR`.
 
-DIR holds CUB/, SUN/ or AWA2/ with res101.mat and att_splits.mat, as in the archive xlsa17.zip that README links to. Further
-arguments are those of `timm-inject benchmark`, such as `--methods quick` to leave out the slow published recipe.
+DIR holds CUB/, SUN/ or AWA2/ with res101.mat and att_splits.mat, as in the archive xlsa17.zip that docs/benchmarks.md links to.
+Further arguments are those of `timm-inject benchmark`, such as `--methods quick` to leave out the slow published recipe.
 """
 
 import sys

@@ -24,6 +24,7 @@ from timm_inject.head import Head, check_not_projection, find_head, resize_head
 
 NUM_NEW = 3
 RESULTS = Path(__file__).parent.parent / "docs" / "census.csv"
+PAGE = RESULTS.parent / "models.md"
 REASONS = {
     "has no classifier (`num_classes=0`)": "headless: an image encoder, no classifier unless `num_classes` is given",
     "are the dimensions of an image embedding": "projection to an image embedding (CLIP, PE), not classes",

@@ -53,14 +53,14 @@ def _packaged_model():
 
 
 @pytest.fixture(scope="session")
-def _cache_of_real_texts(tmp_path_factory):
+def cache_of_real_texts(tmp_path_factory):
     return tmp_path_factory.mktemp("cache-of-real-texts")
 
 
 @pytest.fixture
-def shared_cache(_cache_of_real_texts, own_cache, monkeypatch):
+def shared_cache(cache_of_real_texts, own_cache, monkeypatch):
     """For tests with the real encoder, which takes most of a minute for the texts of ImageNet's classes."""
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(_cache_of_real_texts))
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(cache_of_real_texts))
 
 
 @pytest.fixture

@@ -187,15 +187,21 @@ def test_command(capsys, small_model, photos, tmp_path):
     save_for_hf(small_model, tmp_path / "model")
     output = tmp_path / "out"
     arguments = ["imagenet-heldout", "--images", photos, "--heads", f"local-dir:{tmp_path / 'model'}", "--folds", 2]
-    code = cli.main(["benchmark", *map(str, arguments), "--methods", "kernel-ridge", "--output", str(output)])
+    page = tmp_path / "README.md"
+    names = ("imagenet-heldout-summary", "self-score-summary")
+    page.write_text("".join(f"<!-- benchmark:{name} -->\n<!-- /benchmark:{name} -->\n" for name in names))
+    pages = ["--update-readme", str(page)]
+    code = cli.main(["benchmark", *map(str, arguments), "--methods", "kernel-ridge", "--output", str(output), *pages])
     captured = capsys.readouterr()
     assert code == 0, captured.err
+    assert page.read_text().count("| `kernel-ridge` | ") == captured.out.count("| `kernel-ridge` | ") == 1
     assert "| kernel-ridge | " in captured.out
     assert "[2/2] " in captured.err
     assert len(json.loads((output / "summary.json").read_text())["results"]) == 3
     assert (output / "bars-lemma.png").is_file()
-    code = cli.main(["benchmark", "self-score", str(output), "--output", str(tmp_path / "plots")])
+    code = cli.main(["benchmark", "self-score", str(output), "--output", str(tmp_path / "plots"), *pages])
     out = capsys.readouterr().out
+    assert out.splitlines()[0] in page.read_text()
     assert code == 0
     assert "over 1 points (head or dataset, text, mapper; calibrated rows): too few points for T1, too few points for H." in out
     assert cli.main(["benchmark", "self-score", str(tmp_path)]) == 2

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from timm_inject.benchmark.errors import BenchmarkDataError
-from timm_inject.benchmark.report import replace_block, summary_records
+from timm_inject.benchmark.report import glance_table, image_links, replace_blocks, summary_records
 from timm_inject.benchmark.results import Result, ResultStore, Setting, code_fingerprint, run_unit, summarize
 from timm_inject.benchmark.units import Unit, run_units
 from timm_inject.errors import ArgumentValueError
@@ -143,12 +144,49 @@ def test_summary_records_join_seeds_and_show_failures():
     assert (records[1]["seed"], records[1]["error"]) == (2, "it broke")
 
 
-def test_the_block_of_a_readme_is_replaced(tmp_path):
+def test_blocks_of_a_page_are_replaced(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("before\n<!-- benchmark:cub -->\nold\n<!-- /benchmark:cub -->\nafter\n")
-    replace_block(path, "cub", "a\nnew table")
+    replace_blocks(path, {"cub": "a\nnew table", "cub-summary": "not here"})
     assert path.read_text() == "before\n<!-- benchmark:cub -->\na\nnew table\n<!-- /benchmark:cub -->\nafter\n"
-    with pytest.raises(BenchmarkDataError, match="has 0 blocks from '<!-- benchmark:sun -->'"):
-        replace_block(path, "sun", "")
+    path.write_text(path.read_text() + "<!-- benchmark:cub-summary -->\n<!-- /benchmark:cub-summary -->\n")
+    replace_blocks(path, {"cub": "b", "cub-summary": "c"})
+    assert "<!-- benchmark:cub -->\nb\n<!--" in path.read_text()
+    assert "<!-- benchmark:cub-summary -->\nc\n<!--" in path.read_text()
+    before = path.read_text()
+    with pytest.raises(BenchmarkDataError, match="has 0 blocks from '<!-- benchmark:sun -->' to '<!-- /benchmark:sun -->' and 0 "):
+        replace_blocks(path, {"sun": "", "sun-summary": ""})
+    path.write_text(before * 2)
+    with pytest.raises(BenchmarkDataError, match="has 2 blocks from"):
+        replace_blocks(path, {"cub": "d"})
+    assert path.read_text() == before * 2
     with pytest.raises(ArgumentValueError, match="could not be read"):
-        replace_block(tmp_path / "none.md", "cub", "")
+        replace_blocks(tmp_path / "none.md", {"cub": ""})
+
+
+def test_glance_table_takes_the_default_calibrated_and_the_recipe_raw():
+    def of(method, calibration, h):
+        scores = {"zsl_accuracy": 0.5, "unseen_accuracy": 0.4, "seen_accuracy": 0.6, "harmonic_mean": h}
+        setting = Setting("cub", "table", "held-out", "att", method, calibration, 0)
+        return Result(setting, scores=scores)
+
+    results = [
+        of("icis", "harmonic", 0.3),
+        of("icis", "none", 0.9),
+        of("icis-paper", "none", 0.4),
+        of("icis-paper", "harmonic", 0.9),
+    ]
+    table = glance_table([*results, of("mean-row", "harmonic", 0.1)], "About.")
+    assert table.startswith("About.\n\n| method | T1 | u | s | H |\n")
+    lines = table.splitlines()[4:6]
+    assert lines[0] == "| `icis-paper`, as published: raw rows | 50.0 | 40.0 | 60.0 | **40.0** |"
+    assert lines[1] == "| `icis`, the default | 50.0 | 40.0 | 60.0 | **30.0** |"
+    assert "mean-row" not in table
+    # A protocol that keeps every row raw.
+    assert "**90.0**" in glance_table([of("icis", "none", 0.9)], "About.")
+    assert glance_table([of("mean-row", "harmonic", 0.1)], "About.") == ""
+
+
+def test_image_links_are_relative_to_the_page():
+    links = image_links([Path("docs/plots/cub/bars-held-out.png"), Path("docs/plots/x.png")], Path("docs/benchmarks.md"))
+    assert links == "![Scores by method](plots/cub/bars-held-out.png)\n\n![x](plots/x.png)"

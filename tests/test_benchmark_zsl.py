@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -204,9 +205,12 @@ QUICK = ("--methods", "ridge", "kernel-ridge", "--parts", "table", "curve", "--s
 
 
 def test_benchmark_measures_resumes_and_writes_its_files(capsys, data_root, tmp_path):
-    output, readme = tmp_path / "out", tmp_path / "README.md"
-    readme.write_text("<!-- benchmark:cub -->\n<!-- /benchmark:cub -->\n")
-    arguments = ("cub", "--data-root", data_root, *QUICK, "--protocol", "both", "--output", output, "--update-readme", readme)
+    output, page, readme = tmp_path / "out", tmp_path / "docs" / "benchmarks.md", tmp_path / "README.md"
+    page.parent.mkdir()
+    page.write_text("<!-- benchmark:cub -->\n<!-- /benchmark:cub -->\n")
+    readme.write_text("<!-- benchmark:cub-summary -->\n<!-- /benchmark:cub-summary -->\n")
+    pages = ("--update-readme", page, readme, "--plots", page.parent / "plots")
+    arguments = ("cub", "--data-root", data_root, *QUICK, "--protocol", "both", "--output", output, *pages)
     code, out, err = run(capsys, *arguments)
     assert code == 0, err
     assert "[1/20] ridge, held-out, seed 0: T1 " in err
@@ -220,7 +224,14 @@ def test_benchmark_measures_resumes_and_writes_its_files(capsys, data_root, tmp_
         "Made by `timm-inject benchmark cub --methods ridge kernel-ridge --seeds 0 1 --data-root DIR --protocol both --parts table"
     )
     assert made_by in out
-    assert out.strip() in readme.read_text()
+    assert out.strip() in page.read_text()
+    pictures = ["bars-held-out.png", "seen-unseen-held-out.png", "seen-classes.png"]
+    assert re.findall(r"!\[.+\]\(plots/cub/(.+)\)", page.read_text()) == pictures
+    assert all((page.parent / "plots" / "cub" / picture).is_file() for picture in pictures)
+    assert out.split("#### At a glance\n\n")[1].split("\n\nCUB, descriptors")[0] in readme.read_text()
+    assert made_by in readme.read_text()
+    assert "| `kernel-ridge` | " in readme.read_text()
+    assert "| T1 raw |" not in readme.read_text()
     summary = json.loads((output / "summary.json").read_text())
     ours = [r for r in summary["results"] if (r["method"], r["calibration"], r["part"]) == ("ridge", "harmonic", "table")]
     assert len(ours) == 1

@@ -48,6 +48,7 @@ def classify(model: nn.Module, images: Sequence[str | os.PathLike[str] | Image.I
 
     Raises:
         ImageError: An image does not open. All are opened before the first is classified.
+        UnknownSeenClassesError: The model's config does not name its classes.
     """
     model = unwrap_model(model)
     names = model_class_names(model)

@@ -73,8 +73,9 @@ def evaluate(
         progress: Called with the step's name, how many batches of this process are done and how many there are.
 
     Raises:
-        ImageError: The folder holds no images, or an image does not open, be it in another process.
+        ArgumentTypeError: `images` is none of these.
         ArgumentValueError: There are several processes and the loader's images cannot be dealt to them.
+        ImageError: There are no images, or one does not open, be it in another process.
         ClassNameError: A sub-folder is named like none of the model's classes.
     """
     model = unwrap_model(model)

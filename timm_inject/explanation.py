@@ -59,7 +59,9 @@ def explain(model: nn.Module, name: str, *, seen_class_names: Sequence[str] | st
         seed: Seeds the pseudo-features.
 
     Raises:
-        ArgumentValueError: The model has no injected class of that name.
+        ArgumentTypeError: `name` is no string.
+        ArgumentValueError: The model has no injected class of that name, or none at all.
+        UnknownSeenClassesError: The model's config does not name its classes, and `seen_class_names` does not either.
     """
     if not isinstance(name, str):
         raise ArgumentTypeError(f"`name` must be the name of one injected class, got {type(name).__name__}.")

@@ -51,7 +51,8 @@ def save_for_hf(
         model_config: Further keys for config.json, as timm's `model_config`; it is not changed.
         model_args: As timm's `model_args`.
         data_config: As timm's `data_config`.
-        model_card: Further content for the card, under timm's own keys; see `render_model_card`.
+        model_card: Further content for the card, under timm's own keys: `tags`, `license`, `license_name`, `license_link`,
+            `description`, `details`, `usage`, `citation`. It is your own Markdown and is not escaped.
 
     Returns:
         The directory.
@@ -127,7 +128,7 @@ def push_to_hf_hub(
         private: Whether a repository that is created is private.
         create_pr: Open a pull request instead of writing to the branch.
         model_config: Further keys for config.json.
-        model_card: Further content for the card, under timm's own keys; see `render_model_card`.
+        model_card: Further content for the card, as in `save_for_hf`.
         model_args: As timm's `model_args`.
         task_name: As in timm; "image-classification" is the only one here.
         safe_serialization: As in timm; only True, as pickles are not written.

@@ -37,7 +37,7 @@ from timm_inject.version import __version__
 
 __all__ = ["CALIBRATIONS", "inject", "texts_to_encode"]
 
-# Below this estimate `inject` warns. Real photos of names so estimated: see the benchmark page of README.
+# Below this estimate `inject` warns. Real photos of names so estimated: docs/benchmarks.md.
 WEAK = 0.25
 _LEANS_SHOWN = 5
 # Below this many seen classes `inject` warns: in the paper's curve T1 on CUB falls from 60.9 (150) to 29.5 (25) and 14.3 (12).
@@ -70,18 +70,19 @@ def inject(
         unseen_class_names: Names, or a mapping name -> description (None to have it looked up).
         seen_class_names: Names in logit order, or a label set that timm ships, such as "imagenet-1k". None takes them from
             the model's own config.
-        descriptions: "auto" looks up short definitions in what timm ships; a mapping gives descriptions of your own, by
-            name, for new or seen classes; None uses names alone.
+        descriptions: "auto" looks up short definitions in what timm ships; a mapping gives descriptions of your own, by name,
+            for new or seen classes: a text, several texts, which are averaged, or the WordNet id of the meaning to take; None
+            uses names alone.
         encoder: A sentence-transformers model id or folder, or an object with `encode(list[str]) -> array (n, dim)`. None
             takes `sentence-transformers/all-MiniLM-L6-v2`. Embeddings that were computed before do too: a mapping
             text -> vector, a `PrecomputedEncoder` or its file; see `texts_to_encode`.
         mapper: A name from the registry, `timm_inject.mapper_names()`; or a mapper that `fit_mapper` trained for this model, its
             folder, or its id on the Hub. "auto" tries the quick ones on hidden seen classes and takes the best.
         calibration: How new rows compete with the seen ones, chosen without images: "harmonic" balances seen and unseen
-            accuracy, "keep-seen" lets about 1% of the seen predictions move, None keeps the raw prediction, as is done for heads
-            of two classes whatever is given.
+            accuracy, "keep-seen" aims to let 1% of the seen predictions move (on photos it can be more than twice that), None
+            keeps the raw prediction, which mostly loses to seen rows and is what heads of two classes get whatever is given.
         seed: Everything random follows from it; the global random state is neither read nor changed.
-        progress: Called as `progress(step, done, total)` while something slow runs.
+        progress: Called as `progress(step, done, total)`, a text and two numbers, while something slow runs.
 
     Returns:
         The widened head, the object that `model.get_classifier()` returns. Where timm makes that a tuple, it is a new one each
@@ -95,7 +96,8 @@ def inject(
         TimmInjectError: One of its subclasses, with what came, what was expected and how to fix it; the model is then
             exactly as it was.
 
-    Example:
+    Examples:
+        >>> import timm, timm_inject
         >>> model = timm.create_model("resnet50.a1_in1k", pretrained=True)
         >>> head = timm_inject.inject(model, ["okapi", "electric scooter"])
         >>> head.out_features

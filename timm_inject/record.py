@@ -53,12 +53,12 @@ class InjectedClass:
         mapper: Registry name of the mapper.
         calibration: "harmonic", "keep-seen" or None.
         seed: Seed of the training.
-        lemmas: The names that were embedded, the one given at the injection first; empty in records of older versions.
+        lemmas: The names that were embedded, first the one that was given at the injection; empty in records of older versions.
         settings: Hash of everything but the name that decides the row; a key of `InjectionRecord.probes`.
         row_hash: Hash of the row as it was written, to tell whether it was changed since.
         leans_on: (seen class, share) of the seen classes that decide the row most, strongest first.
-        confidence: The share of its own images that the class is expected to win over all others, estimated without images, a
-            fraction in [0, 1], or None where it was not estimated.
+        confidence: Share of its own images that the class is expected to win over all classes, estimated without images, a
+            fraction in [0, 1]; None where it was not estimated.
         warning: What is doubtful about the class, in words, or None.
     """
 
@@ -90,7 +90,9 @@ class InjectionRecord:
         num_seen: How many classes the model was trained on; logits from there on are synthetic.
         classes: The injected classes, in logit order.
         versions: Package -> version at the last injection.
-        self_score: Image-free estimates at the last injection, fractions in [0, 1]; see `CalibratedRows`.
+        self_score: Image-free estimates at the last injection, fractions in [0, 1]: `zsl_accuracy`, `seen_accuracy`,
+            `unseen_accuracy` and `harmonic_mean` of hidden seen classes in the part of new ones. Empty where there were too few
+            to hide.
         probes: Settings -> a few numbers of the seen descriptors, to tell encoders of one id apart.
         base_model: Hub id of the model before the first injection, or None where its config names none.
         datasets: Hub ids of the datasets that the base model was trained on, as its tag states them.

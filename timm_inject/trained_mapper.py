@@ -81,7 +81,11 @@ class TrainedMapper(ModelHubMixin, library_name="timm_inject", tags=["timm", "ti
     """A mapper for one model and one encoder, one part for each layer of the head. Made by `fit_mapper`.
 
     `inject(model, names, mapper=this)` writes the rows that `inject(model, names, mapper=this.facts.mapper)` would, without the
-    training. `save_pretrained`, `from_pretrained` and `push_to_hub` are huggingface_hub's; the files are safetensors and JSON.
+    training. `save_pretrained(folder)` is huggingface_hub's, and so are the parameters of `from_pretrained`; the files are
+    safetensors and JSON.
+
+    Attributes:
+        facts: What it was trained for: registry name (`mapper`), `seed`, `encoder`, `num_seen` and more.
     """
 
     def __init__(self, facts: MapperFacts, tensors: Mapping[str, Tensor]) -> None:

@@ -42,7 +42,7 @@ def _add_self_score(datasets: Any) -> None:
     command.set_defaults(run=_run_self_score)
     command.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="the --output folders of other benchmarks")
     command.add_argument("--output", type=Path, default=Path("out/benchmark/self-score"), metavar="DIR", help="for the plots")
-    command.add_argument("--update-readme", type=Path, metavar="FILE", help="put the figures between the markers of that file")
+    _add_update_readme(command)
     command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
 
 
@@ -85,7 +85,8 @@ def _add_estimates(datasets: Any) -> None:
     command.add_argument(
         "--output", type=Path, default=Path("out/benchmark/estimates"), metavar="DIR", help="for results and plots"
     )
-    command.add_argument("--update-readme", type=Path, metavar="FILE", help="put the figures between the markers of that file")
+    _add_update_readme(command)
+    _add_plots(command)
     command.add_argument("--quiet", action="store_true", help="no progress lines")
     command.add_argument("--json", action="store_true", help="print one JSON document instead of text")
 
@@ -118,7 +119,7 @@ def _add_speed(datasets: Any) -> None:
         metavar="DIR",
         help="for speed.json; other sections there stay",
     )
-    command.add_argument("--update-readme", nargs="+", type=Path, metavar="FILE", help="put the tables between the markers there")
+    _add_update_readme(command)
     command.add_argument("--quiet", action="store_true", help="no progress lines")
     command.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
 
@@ -188,10 +189,25 @@ def _add(datasets: Any, name: str, text: str) -> argparse.ArgumentParser:
         metavar="DIR",
         help="for results, tables and plots; a second run goes on there",
     )
-    command.add_argument("--update-readme", type=Path, metavar="FILE", help="put the tables between the markers of that file")
+    _add_update_readme(command)
+    _add_plots(command)
     command.add_argument("--quiet", action="store_true", help="no progress lines")
     command.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     return command
+
+
+def _add_update_readme(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--update-readme",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="put tables or their summary between the markers of these files, whichever each of them has",
+    )
+
+
+def _add_plots(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--plots", type=Path, metavar="DIR", help="copy the main plots there, and show them below the tables")
 
 
 def _run_zsl(options: argparse.Namespace) -> None:

@@ -18,9 +18,11 @@ from timm_inject.benchmark.report import (
     ablation_table,
     curve_table,
     descriptors_table,
+    glance_table,
     heldout_tables,
+    image_links,
     main_table,
-    replace_block,
+    replace_blocks,
     self_score_points,
     transfer_table,
 )
@@ -85,7 +87,14 @@ def run_zsl(options: argparse.Namespace) -> None:
     tables = [main_table(results, protocol, is_published_data=published) for protocol in protocols]
     tables += [ablation_table(results, is_published_data=published), curve_table(results), descriptors_table(by_kind)]
     name = f"{options.dataset.upper()}, {len(dataset.seen_classes)} + {len(dataset.unseen_classes)} classes"
-    session.finish(by_kind, [title, *tables], _plot_zsl(results, options.output, name))
+    first = [result for result in results if result.setting.part == "table" and result.setting.protocol == protocols[0]]
+    about = (
+        f"{kind}{DATASETS[options.dataset]}: {len(dataset.seen_classes)} seen and {len(dataset.unseen_classes)} unseen classes, "
+        f"descriptors `{options.descriptors[0]}`, {protocols[0]} protocol, {len(options.seeds)} seeds."
+    )
+    shown = [f"bars-{protocols[0]}.png", f"seen-unseen-{protocols[0]}.png", "seen-classes.png"]
+    plots = _plot_zsl(results, options.output, name)
+    session.finish(by_kind, [title, *tables], plots, glance=glance_table(first, about), shown=shown)
 
 
 def _run_transfer(options: argparse.Namespace) -> None:
@@ -140,7 +149,14 @@ def run_heldout(options: argparse.Namespace) -> None:
     data = {benchmark.data for benchmark in benchmarks}
     results = [r for r in session.store if r.setting.data in data]
     plots = _plot_heldout(results, options.output)
-    session.finish(results, heldout_tables(results), plots)
+    text = options.texts[0]
+    first = [result for result in results if result.setting.descriptors == text and not result.error]
+    about = (
+        f"ImageNet heads {', '.join(options.heads)}: the classes, hidden in {options.folds} folds, are given back by name "
+        f"(`{text}`)."
+    )
+    shown = [f"bars-{text}.png", f"seen-unseen-{text}.png"]
+    session.finish(results, heldout_tables(results), plots, glance=glance_table(first, about), shown=shown)
 
 
 def run_estimates(options: argparse.Namespace) -> None:
@@ -171,7 +187,8 @@ def run_estimates(options: argparse.Namespace) -> None:
                 f"{name} of a group of names, estimated before and measured after: rank correlation {correlation:.2f}, mean error "
                 f"{100 * error:.1f} points, over {len(points)} groups."
             )
-    session.finish(results, [" ".join(sections), bins_table(good)], plots)
+    text = " ".join(sections)
+    session.finish(results, [bins_table(good)], plots, glance=text, shown=["estimates-u.png"])
 
 
 def run_self_score(options: argparse.Namespace) -> None:
@@ -182,21 +199,24 @@ def run_self_score(options: argparse.Namespace) -> None:
     stored = [result for folder in options.folders for result in ResultStore(folder / "results.jsonl")]
     results = [result for result in stored if result.code == code_fingerprint(result.setting)]
     summary: dict[str, Any] = {}
+    plots: list[Path] = []
     for score, name in (("zsl_accuracy", "T1"), ("harmonic_mean", "H")):
         points = self_score_points(results, score)
         file = options.output / f"self-score-{name}.png"
         correlation = plot_self_score(points, file, title="Does the self-score foretell the real score?", name=name)
         summary[name] = {"points": len(points), "rank_correlation": correlation}
+        plots += [file] if correlation is not None else []
     shown = [
         f"{'too few points' if entry['rank_correlation'] is None else format(entry['rank_correlation'], '.2f')} for {name}"
         for name, entry in summary.items()
     ]
     text = (
         f"Spearman's rank correlation of self-score and real score over {summary['H']['points']} points (head or dataset, text, "
-        f"mapper; calibrated rows): {', '.join(shown)}."
+        f"mapper; calibrated rows): {', '.join(shown)}. Made by `timm-inject benchmark self-score` from the results of "
+        f"{', '.join(dict.fromkeys(result.setting.benchmark for result in results)) or 'nothing'}."
     )
-    if options.update_readme is not None:
-        replace_block(options.update_readme, "self-score", text)
+    for page in options.update_readme or ():
+        replace_blocks(page, {"self-score": f"{text}\n\n{image_links(plots, page)}", "self-score-summary": text})
     print_answer(f"{text}\nPlots in '{options.output}'.", summary, as_json=options.json)
 
 

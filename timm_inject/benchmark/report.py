@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -26,11 +27,13 @@ __all__ = [
     "ablation_table",
     "curve_table",
     "descriptors_table",
+    "glance_table",
     "group_results",
     "heldout_tables",
+    "image_links",
     "main_table",
     "markdown_table",
-    "replace_block",
+    "replace_blocks",
     "self_score_points",
     "summary_records",
     "transfer_table",
@@ -45,6 +48,17 @@ _SCORE_COLUMNS = {
     "best H": "best_harmonic_mean",
 }
 _DEFAULT = "icis"
+# What a reader in a hurry compares the default with: all that came near it or above it in some benchmark, calibrated as it is,
+# and the published recipe as published.
+_GLANCE = dict.fromkeys((_DEFAULT, "kernel-ridge", "ridge", "smo", "wavg"), "harmonic") | {"icis-paper": "none"}
+_GLANCE_NAMES = {_DEFAULT: "`icis`, the default", "icis-paper": "`icis-paper`, as published: raw rows"}
+_PLOT_TITLES = {
+    "bars": "Scores by method",
+    "seen-unseen": "Seen against unseen accuracy, for every offset",
+    "seen-classes": "Accuracy among the unseen classes, by the number of seen classes",
+    "estimates": "Estimated and measured accuracy of groups of hidden classes",
+    "self-score": "Self-score and real score",
+}
 _HELDOUT_COLUMNS = {
     "T1": "zsl_accuracy",
     "top-5": "zsl_top5",
@@ -76,6 +90,36 @@ def group_results(results: Iterable[Result], by: Callable[[Setting], Key]) -> di
         if not result.error:
             groups.setdefault(by(result.setting), []).append(result)
     return groups
+
+
+def glance_table(results: Sequence[Result], about: str) -> str:
+    """The few figures that fit on a first page: T1, u, s and H of the default and what it is measured against.
+
+    Args:
+        results: Of one protocol and one kind of texts or descriptors.
+        about: What was measured, a sentence or two.
+
+    Returns:
+        Markdown, best H first; "" where none of these methods was measured.
+    """
+    groups = group_results(results, lambda setting: (setting.method, setting.calibration))
+    raw_only = {calibration for _, calibration in groups} == {"none"}
+    wanted = {method: "none" if raw_only else calibration for method, calibration in _GLANCE.items()}
+    chosen = [(method, groups[method, wanted[method]]) for method in _GLANCE if (method, wanted[method]) in groups]
+    lines = [
+        [
+            _GLANCE_NAMES.get(method, f"`{method}`"),
+            _percent(group, "zsl_accuracy"),
+            _percent(group, "unseen_accuracy"),
+            _percent(group, "seen_accuracy"),
+            f"**{_percent(group, 'harmonic_mean')}**",
+        ]
+        for method, group in sorted(chosen, key=lambda item: -_mean(item[1], "harmonic_mean"))
+    ]
+    if not lines:
+        return ""
+    note = "T1: unseen classes among themselves; u, s: unseen and seen classes among all; H: harmonic mean of u and s. Percent."
+    return "\n\n".join([about, markdown_table(["method", "T1", "u", "s", "H"], lines), note])
 
 
 def main_table(results: Sequence[Result], protocol: str, *, is_published_data: bool) -> str:
@@ -344,24 +388,43 @@ def summary_records(results: Iterable[Result]) -> list[dict[str, Any]]:
     return records + failed
 
 
-def replace_block(path: Path, name: str, text: str) -> None:
-    """Put text between `<!-- benchmark:NAME -->` and `<!-- /benchmark:NAME -->` of a file.
+def replace_blocks(path: Path, texts: Mapping[str, str]) -> None:
+    """Put each text between `<!-- benchmark:NAME -->` and `<!-- /benchmark:NAME -->` of a file.
+
+    Args:
+        path: The file.
+        texts: Name -> text. Those that the file has no markers for are left out, as long as it has some.
 
     Raises:
         ArgumentValueError: The file cannot be read or written.
-        BenchmarkDataError: It has not exactly one such block.
+        BenchmarkDataError: It has none of these blocks, or one of them twice.
     """
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentValueError(f"The file '{path}' could not be read as UTF-8 text: {error}") from error
-    start, end = f"<!-- benchmark:{name} -->", f"<!-- /benchmark:{name} -->"
-    blocks = re.findall(f"{re.escape(start)}.*?{re.escape(end)}", content, re.DOTALL)
-    if len(blocks) != 1:
+    counts = {}
+    for name, text in texts.items():
+        start, end = f"<!-- benchmark:{name} -->", f"<!-- /benchmark:{name} -->"
+        blocks = re.findall(f"{re.escape(start)}.*?{re.escape(end)}", content, re.DOTALL)
+        counts[f"'{start}' to '{end}'"] = len(blocks)
+        if len(blocks) == 1:
+            content = content.replace(blocks[0], f"{start}\n{text.strip()}\n{end}")
+    if not any(counts.values()) or max(counts.values()) > 1:
+        told = " and ".join(f"{count} blocks from {markers}" for markers, count in counts.items())
         raise BenchmarkDataError(
-            f"'{path}' has {len(blocks)} blocks from '{start}' to '{end}', expected one. Put the two lines where the tables belong."
+            f"'{path}' has {told}, expected one of one or more. Put the two lines once where the tables belong."
         )
-    path.write_text(content.replace(blocks[0], f"{start}\n{text.strip()}\n{end}"), encoding="utf-8")
+    path.write_text(content, encoding="utf-8")
+
+
+def image_links(plots: Iterable[Path], page: Path) -> str:
+    """Markdown that shows the plots in the file `page`."""
+    links = []
+    for plot in plots:
+        title = next((title for kind, title in _PLOT_TITLES.items() if plot.name.startswith(kind)), plot.stem)
+        links.append(f"![{title}]({Path(os.path.relpath(plot, page.parent)).as_posix()})")
+    return "\n\n".join(links)
 
 
 def _percent(group: Sequence[Result], name: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from timm_inject.benchmark.report import replace_block, summary_records
+from timm_inject.benchmark.report import image_links, replace_blocks, summary_records
 from timm_inject.benchmark.results import Result, ResultStore, code_fingerprint
 from timm_inject.benchmark.units import Unit, run_units
 from timm_inject.errors import TimmInjectError
@@ -18,14 +20,14 @@ __all__ = ["Session", "command_line", "print_answer", "print_note"]
 
 # What a reader of the tables has to fill in, instead of our own folders.
 _PLACEHOLDERS = {"data_root": "DIR", "images": "DIR", "imagenet_images": "DIR", "vectors": "DIR", "descriptions": "FILE"}
-_NOT_SHOWN = {"run", "dataset", "get_default", "output", "update_readme", "quiet", "json"}
+_NOT_SHOWN = {"run", "dataset", "get_default", "output", "update_readme", "plots", "quiet", "json"}
 
 
 class Session:
     """Runs units and reports them.
 
     Args:
-        options: Of the command line: `output`, `quiet`, `json`, `update_readme` and `dataset` are read.
+        options: Of the command line: `output`, `quiet`, `json`, `update_readme`, `plots` and `dataset` are read.
 
     Attributes:
         store: Of the results, in the output folder.
@@ -54,15 +56,32 @@ class Session:
             return
         print(f"[{position}/{total}] {unit.label}: {_outcome(results)}", file=sys.stderr, flush=True)
 
-    def finish(self, results: Sequence[Result], sections: Sequence[str], plots: Sequence[str]) -> None:
-        """Write tables, summary and README block, and print the tables or the summary."""
+    def finish(
+        self,
+        results: Sequence[Result],
+        sections: Sequence[str],
+        plots: Sequence[str],
+        *,
+        glance: str = "",
+        shown: Sequence[str] = (),
+    ) -> None:
+        """Write tables, summary and the blocks of pages, and print the tables or the summary.
+
+        Args:
+            results: All that the tables stand for.
+            sections: The tables, as markdown.
+            plots: Files in the output folder.
+            glance: The few figures for a first page; they open the tables, and are a block of their own.
+            shown: Which plots a page shows below the tables.
+        """
         older = sum(result.code != code_fingerprint(result.setting) for result in results)
         notes = [f"Made by `{command_line(self._options)}`."]
         if older:
             notes.append(f"{older} of {len(results)} results were measured with another version of the code.")
         failed = [result for result in results if result.error]
         notes += [f"Failed: {result.setting.method}, seed {result.setting.seed}: {result.error}." for result in failed]
-        report = "\n\n".join(filter(None, [*sections, " ".join(notes)]))
+        opening = [f"#### At a glance\n\n{glance}"] if glance else []
+        report = "\n\n".join(filter(None, [*opening, *sections, " ".join(notes)]))
         summary = {
             "results": summary_records(results),
             "seconds": time.perf_counter() - self._start,
@@ -74,8 +93,7 @@ class Session:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.md").write_text(report + "\n", encoding="utf-8")
         (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        if self._options.update_readme is not None:
-            replace_block(self._options.update_readme, self._options.dataset, report)
+        self._update_pages(report, f"{glance} {notes[0]}" if glance else "", [name for name in shown if name in plots])
         print(json.dumps(summary) if self._options.json else report)
         if not self._options.quiet:
             files = ", ".join(["results.jsonl", "report.md", "summary.json", *plots])
@@ -88,6 +106,16 @@ class Session:
             raise TimmInjectError(
                 f"{len(failed)} runs failed, the first with: {failed[0].error}. The same command tries them again."
             )
+
+    def _update_pages(self, report: str, glance: str, shown: Sequence[str]) -> None:
+        name, copies = self._options.dataset, []
+        if self._options.plots is not None:
+            folder: Path = self._options.plots / name
+            folder.mkdir(parents=True, exist_ok=True)
+            copies = [Path(shutil.copy(self._options.output / plot, folder)) for plot in shown]
+        for page in self._options.update_readme or ():
+            texts = {name: f"{report}\n\n{image_links(copies, page)}"}
+            replace_blocks(page, texts | ({f"{name}-summary": glance} if glance else {}))
 
 
 def print_answer(text: str, record: dict[str, Any], *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from timm_inject.benchmark.report import replace_block
+from timm_inject.benchmark.report import replace_blocks
 from timm_inject.benchmark.session import command_line, print_answer, print_note
 from timm_inject.benchmark.speed.records import Measurement, machine_facts, read_results, write_results
 from timm_inject.benchmark.speed.sections import (
@@ -49,7 +49,7 @@ def run_speed(options: argparse.Namespace) -> None:
     report = "\n\n".join([*speed_tables([*kept, *measured]), machine_line(facts), f"Made by `{command_line(options)}`."])
     (options.output / "report.md").write_text(report + "\n", encoding="utf-8")
     for page in options.update_readme or ():
-        replace_block(page, "speed", report)
+        replace_blocks(page, {"speed": report})
     print_answer(report, document, as_json=options.json)
 
 
