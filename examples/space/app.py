@@ -9,7 +9,6 @@ os.environ.setdefault("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +57,15 @@ class Page:
     """The page's parts, and what happens when one of its buttons is pressed.
 
     Args:
-        make_session: Makes what is kept of one visitor.
+        session: Copied for each visitor, whose work it then keeps.
 
     Attributes:
         blocks: What Gradio serves.
     """
 
-    def __init__(self, make_session: Callable[[], Session] = Session) -> None:
+    def __init__(self, session: Session | None = None) -> None:
         with gr.Blocks(title="timm_inject", analytics_enabled=False, delete_cache=(_HOUR, _HOUR)) as self.blocks:
-            self.session = gr.State(make_session, time_to_live=2 * _HOUR, delete_callback=Session.close)
+            self.session = gr.State(session or Session(), time_to_live=2 * _HOUR, delete_callback=Session.close)
             self.comparisons = gr.State([])
             gr.Markdown(_INTRODUCTION)
             with gr.Column(elem_classes="step"):
@@ -178,7 +177,10 @@ class Page:
         self.check.click(
             self.run_check,
             [self.session, self.model_name, self.names],
-            [self.check_message, self.review, self.results, self.checked, self.table, self.meanings, self.add_message],
+            [
+                *(self.session, self.check_message, self.review, self.results, self.checked, self.table, self.meanings),
+                self.add_message,
+            ],
             show_progress_on=self.check_message,
             **slow,
         )
@@ -186,8 +188,8 @@ class Page:
             self.run_add,
             [self.session, self.table, self.calibration],
             [
-                *(self.add_message, self.results, self.score, self.estimates, self.chosen, self.photos, self.comparisons),
-                *(self.photo_message, self.push_message, self.download),
+                *(self.session, self.add_message, self.results, self.score, self.estimates, self.chosen, self.photos),
+                *(self.comparisons, self.photo_message, self.push_message, self.download),
             ],
             show_progress_on=self.add_message,
             **slow,
@@ -231,6 +233,7 @@ class Page:
             return {self.check_message: alert_html(error), **hidden}
         return {
             **hidden,
+            self.session: session,  # whoever goes on working keeps the session
             self.check_message: "",
             self.review: gr.Column(visible=True),
             self.checked: checked_html(checked),
@@ -249,6 +252,7 @@ class Page:
         new = [entry.name for entry in added.record.classes]
         shares = estimates(added)
         return {
+            self.session: session,
             self.add_message: '<p role="status">Added. See below.</p>',
             self.results: gr.Column(visible=True),
             self.score: added_html(added),
