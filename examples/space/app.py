@@ -92,8 +92,8 @@ class Page:
             elem_id="model",
         )
         self.names = gr.Textbox(
-            lines=5,
-            max_lines=12,
+            lines=7,
+            max_lines=7,  # the same as `lines`: a box that grows takes minutes over thousands of lines
             label="New classes, one a line",
             info="A description may follow after a colon.",
             placeholder=_EXAMPLE,
