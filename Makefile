@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow census bench benchmark docs docs-outputs lint clean
+.PHONY: demo test test-slow test-browser space space-folder census bench benchmark docs docs-outputs lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/timm-inject demo
@@ -13,6 +13,21 @@ test: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
+
+# Needs Chromium beside it: on Debian, apt-get install chromium. CHROMIUM names another place for it.
+test-browser: $(VENV)/.installed-browser
+	$(BIN)/python -m pytest -m browser
+
+space: $(VENV)/.installed-space
+	$(BIN)/python examples/space/app.py
+
+# Everything that a Space on the Hub needs; the package lies beside the page.
+SPACE ?= out/space
+space-folder:
+	rm -rf $(SPACE)
+	mkdir -p $(SPACE)
+	cp -r examples/space/. timm_inject $(SPACE)
+	find $(SPACE) -name __pycache__ -prune -exec rm -r {} +
 
 census: $(VENV)/.installed-test
 	$(BIN)/python -m tests.census
