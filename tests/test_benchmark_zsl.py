@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 import torch
 
+from tests.test_mappers import related_classes
 from timm_inject import cli
 from timm_inject.benchmark.ablation import ABLATION_STEPS, AblationMapper
 from timm_inject.benchmark.base_classifier import train_base_classifier
 from timm_inject.benchmark.descriptors import dataset_descriptors
+from timm_inject.benchmark.parts import PARTS_STEPS, PartsMapper
 from timm_inject.benchmark.results import ResultStore
 from timm_inject.benchmark.synthetic import DatasetSize, write_synthetic
 from timm_inject.benchmark.units import run_units
 from timm_inject.benchmark.xlsa17 import load_xlsa17
 from timm_inject.benchmark.zsl import ZslBenchmark, ZslPlan, curve_sizes
+from timm_inject.mappers import create_mapper
 from timm_inject.mappers.networks import IcisNetworks, icis_loss
 
 pytest.importorskip("scipy")
@@ -106,6 +109,21 @@ def test_base_classifier_learns_repeats_and_leaves_the_global_generator_alone(da
     assert 1 <= one.epochs <= 30
     more = train_base_classifier(features, labels, seed=0, epochs=60, selection=(features, labels))
     assert more.selection_accuracy > 1 / 12
+
+
+# ---- the default's parts ----------------------------------------------------------------------------------------------
+
+
+def test_the_last_step_of_the_parts_is_the_default_and_the_first_is_kernel_ridge():
+    descriptors, rows = related_classes()
+    steps = [PartsMapper(parts).fit(descriptors[:50], rows[:50]).predict_rows(descriptors[50:]) for parts in PARTS_STEPS.values()]
+    assert torch.equal(steps[-1], create_mapper("icis").fit(descriptors[:50], rows[:50]).predict_rows(descriptors[50:]))
+    seen = descriptors[:50] - descriptors[:50].mean(0)
+    new = torch.nn.functional.normalize(descriptors[50:] - descriptors[:50].mean(0), dim=1)
+    plain = create_mapper("kernel-ridge").fit(torch.nn.functional.normalize(seen, dim=1), rows[:50]).predict_rows(new)
+    mean_row = rows[:50].mean(0)
+    assert torch.nn.functional.cosine_similarity(steps[0] - mean_row, plain - mean_row, dim=1).min() > 0.999
+    assert not torch.allclose(steps[-1], steps[0], atol=1e-2)
 
 
 # ---- the ablation -----------------------------------------------------------------------------------------------------

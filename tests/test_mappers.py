@@ -129,12 +129,12 @@ def test_the_mix_gets_a_weight_where_it_finds_rows_that_kernel_ridge_does_not():
     descriptors, rows = related_classes()
     coordinates = rows - rows.mean(0)
     texts = icis._Texts.of(descriptors, 1.0)
-    good = choose_kernel(texts.centred, coordinates)
+    good, weights = choose_kernel(texts.centred, coordinates), icis.IcisParts().mix_weights
     blind = replace(good, width=1e-3)  # sees each class alone, so that it predicts nothing for the others
-    assert icis._choose_mix_weight(texts, coordinates, good) == 0.0
-    assert icis._choose_mix_weight(texts, coordinates, blind) > 0.0
+    assert icis._choose_mix_weight(texts, coordinates, good, weights) == 0.0
+    assert icis._choose_mix_weight(texts, coordinates, blind, weights) > 0.0
     few = icis._Texts.of(descriptors[:20], 1.0)
-    assert icis._choose_mix_weight(few, coordinates[:20], blind) == 0.0  # too few ranks to choose by
+    assert icis._choose_mix_weight(few, coordinates[:20], blind, weights) == 0.0  # too few ranks to choose by
 
 
 def test_shares_are_shares_and_never_the_class_itself():

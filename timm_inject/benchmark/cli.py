@@ -15,7 +15,7 @@ __all__ = ["add_benchmark_command"]
 
 _ZSL = {"cub": "CUB, birds", "sun": "SUN, scenes", "awa2": "AWA2, animals"}
 _HEADS = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
-_PARTS = ("table", "ablation", "curve")
+_PARTS = ("table", "parts", "ablation", "curve")
 _PACKAGES = ("scipy", "h5py", "matplotlib", "psutil")
 _SPEED_SECTIONS = ("fit", "inject", "names", "inference", "evaluate")
 
@@ -57,6 +57,9 @@ def _add_heldout(datasets: Any) -> None:
     )
     command.add_argument(
         "--folds", type=int, default=5, metavar="N", help="the classes are dealt into N folds; each is hidden once"
+    )
+    command.add_argument(
+        "--parts", nargs="+", choices=["table", "parts"], default=["table", "parts"], metavar="PART", help="of table, parts"
     )
     command.add_argument(
         "--texts",
@@ -146,9 +149,7 @@ def _add_zsl(datasets: Any, name: str, text: str) -> None:
         default="held-out",
         help="where the base classifier's epoch is chosen: on held-out training images, or on the seen test images as published",
     )
-    command.add_argument(
-        "--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help="of table, ablation, curve"
-    )
+    command.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=f"of {', '.join(_PARTS)}")
     command.add_argument(
         "--transfer",
         choices=["imagenet"],

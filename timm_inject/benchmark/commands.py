@@ -22,6 +22,7 @@ from timm_inject.benchmark.report import (
     heldout_tables,
     image_links,
     main_table,
+    parts_table,
     replace_blocks,
     self_score_points,
     transfer_table,
@@ -85,7 +86,12 @@ def run_zsl(options: argparse.Namespace) -> None:
         f"{dataset.features.shape[1]}."
     )
     tables = [main_table(results, protocol, is_published_data=published) for protocol in protocols]
-    tables += [ablation_table(results, is_published_data=published), curve_table(results), descriptors_table(by_kind)]
+    tables += [
+        parts_table(results),
+        ablation_table(results, is_published_data=published),
+        curve_table(results),
+        descriptors_table(by_kind),
+    ]
     name = f"{options.dataset.upper()}, {len(dataset.seen_classes)} + {len(dataset.unseen_classes)} classes"
     first = [result for result in results if result.setting.part == "table" and result.setting.protocol == protocols[0]]
     about = (
@@ -129,7 +135,7 @@ def run_heldout(options: argparse.Namespace) -> None:
     """ImageNet heads with hidden classes."""
     methods = _methods(options.methods, default="quick")
     main = [method for method in _MAIN_MAPPERS if method in methods] or methods
-    plan = HeldOutPlan(methods, options.texts, options.folds, options.seeds, main)
+    plan = HeldOutPlan(methods, options.texts, options.folds, options.seeds, main, options.parts)
     if options.images is None:
         raise ArgumentValueError("Pass `--images`, a folder with one sub-folder a class.")
     if options.folds < 2:
@@ -148,15 +154,16 @@ def run_heldout(options: argparse.Namespace) -> None:
     session.run(unit for benchmark in benchmarks for unit in benchmark.units(plan))
     data = {benchmark.data for benchmark in benchmarks}
     results = [r for r in session.store if r.setting.data in data]
-    plots = _plot_heldout(results, options.output)
+    table = [result for result in results if result.setting.part == "table"]
+    plots = _plot_heldout(table, options.output)
     text = options.texts[0]
-    first = [result for result in results if result.setting.descriptors == text and not result.error]
+    first = [result for result in table if result.setting.descriptors == text and not result.error]
     about = (
         f"ImageNet heads {', '.join(options.heads)}: the classes, hidden in {options.folds} folds, are given back by name "
         f"(`{text}`)."
     )
     shown = [f"bars-{text}.png", f"seen-unseen-{text}.png"]
-    session.finish(results, heldout_tables(results), plots, glance=glance_table(first, about), shown=shown)
+    session.finish(results, [*heldout_tables(results), parts_table(results)], plots, glance=glance_table(first, about), shown=shown)
 
 
 def run_estimates(options: argparse.Namespace) -> None:

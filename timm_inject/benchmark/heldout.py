@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from timm_inject.benchmark.errors import BenchmarkDataError
+from timm_inject.benchmark.parts import PARTS_STEPS, PartsMapper
 from timm_inject.benchmark.results import Result, Setting, data_fingerprint
-from timm_inject.benchmark.units import CALIBRATION_NAMES, Problem, Unit, measure_calibrations
+from timm_inject.benchmark.units import CALIBRATION_NAMES, Problem, Unit, measure_calibrations, measure_raw
 from timm_inject.class_names import ClassName
 from timm_inject.class_texts import ClassText, resolve_class_texts
 from timm_inject.descriptors import encode_descriptors
@@ -57,6 +58,7 @@ class HeldOutPlan:
         methods: Names of mappers.
         texts: How hidden classes are told.
         further_methods: Of the texts after the first; None for all methods.
+        parts: Of "table" and "parts", what each part of the default adds, with the first text.
         num_folds: Into how many folds the classes are dealt; each is hidden once.
         seeds: Each deals the classes anew.
     """
@@ -66,6 +68,7 @@ class HeldOutPlan:
     num_folds: int = 5
     seeds: Sequence[int] = (0,)
     further_methods: Sequence[str] | None = None
+    parts: Sequence[str] = ("table",)
 
 
 class HeldOutBenchmark:
@@ -109,7 +112,12 @@ class HeldOutBenchmark:
 
     def units(self, plan: HeldOutPlan) -> Iterator[Unit]:
         """Everything that the plan asks for."""
-        for texts in plan.texts:
+        if "parts" in plan.parts:
+            for seed in plan.seeds:
+                for fold in range(plan.num_folds):
+                    for step in PARTS_STEPS:
+                        yield self._parts_unit(plan.texts[0], step, seed, fold, plan.num_folds)
+        for texts in plan.texts if "table" in plan.parts else ():
             is_further = plan.further_methods is not None and texts != plan.texts[0]
             for method in (plan.further_methods or ()) if is_further else plan.methods:
                 for seed in plan.seeds:
@@ -151,20 +159,7 @@ class HeldOutBenchmark:
 
     def _unit(self, texts: TextKind, method: str, seed: int, fold: int, num_folds: int) -> Unit:
         settings = tuple(
-            Setting(
-                benchmark="imagenet-heldout",
-                part="table",
-                protocol="",
-                descriptors=texts,
-                method=method,
-                calibration=calibration,
-                seed=seed,
-                head=self._head.name,
-                fold=fold,
-                num_seen=len(self._head.rows) - len(self._hidden(seed, fold, num_folds)),
-                data=self.data,
-            )
-            for calibration in CALIBRATION_NAMES
+            self._setting("table", texts, method, calibration, seed, fold, num_folds) for calibration in CALIBRATION_NAMES
         )
 
         def measure() -> Iterator[Result]:
@@ -173,6 +168,29 @@ class HeldOutBenchmark:
                 yield replace(result, notes=notes)
 
         return Unit(f"{self._head.name}, {texts}, {method}, seed {seed}, fold {fold}", settings, measure)
+
+    def _parts_unit(self, texts: TextKind, step: str, seed: int, fold: int, num_folds: int) -> Unit:
+        setting = self._setting("parts", texts, step, "none", seed, fold, num_folds)
+
+        def measure() -> Iterator[Result]:
+            yield measure_raw(self.problem(texts, seed, fold, num_folds), PartsMapper(PARTS_STEPS[step]), setting)
+
+        return Unit(f"{self._head.name}, {step}, seed {seed}, fold {fold}", (setting,), measure)
+
+    def _setting(self, part: str, texts: TextKind, method: str, calibration: str, seed: int, fold: int, num_folds: int) -> Setting:
+        return Setting(
+            benchmark="imagenet-heldout",
+            part=part,
+            protocol="",
+            descriptors=texts,
+            method=method,
+            calibration=calibration,
+            seed=seed,
+            head=self._head.name,
+            fold=fold,
+            num_seen=len(self._head.rows) - len(self._hidden(seed, fold, num_folds)),
+            data=self.data,
+        )
 
     def _hidden(self, seed: int, fold: int, num_folds: int) -> list[int]:
         folds = assign_folds(len(self._head.rows), num_folds, torch.Generator().manual_seed(seed))

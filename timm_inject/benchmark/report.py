@@ -12,6 +12,7 @@ from typing import Any
 
 from timm_inject.benchmark.ablation import ABLATION_STEPS
 from timm_inject.benchmark.errors import BenchmarkDataError
+from timm_inject.benchmark.parts import PARTS_STEPS
 from timm_inject.benchmark.published import (
     ABLATION_CUB,
     LATER_METHOD,
@@ -33,6 +34,7 @@ __all__ = [
     "image_links",
     "main_table",
     "markdown_table",
+    "parts_table",
     "replace_blocks",
     "self_score_points",
     "summary_records",
@@ -228,6 +230,25 @@ def ablation_table(results: Sequence[Result], *, is_published_data: bool) -> str
     return f"#### The paper's ablation, in its protocol\n\n{table}\n\n{_spread_note(chosen)}{other}"
 
 
+def parts_table(results: Sequence[Result]) -> str:
+    """What each part of the default mapper adds; "" where it was not measured."""
+    chosen = [result for result in results if result.setting.part == "parts" and not result.error]
+    groups = group_results(chosen, lambda setting: (setting.method,))
+    if not groups:
+        return ""
+    scores = ("zsl_accuracy", "area", "best_harmonic_mean")
+    lines = [
+        [step, *(_percent(groups.get((step,), []), score) for score in scores), _seconds(groups.get((step,), []), "fit")]
+        for step in PARTS_STEPS
+    ]
+    heads = [head for head in dict.fromkeys(result.setting.head for result in chosen) if head]
+    over = f"Percent, means over the heads {', '.join(heads)} and their folds." if heads else _spread_note(chosen)
+    return (
+        f"#### What each part of the default adds\n\n{markdown_table(['rows', 'T1', 'area', 'best H', 'fit, s'], lines)}\n\n"
+        f"Before calibration, whose offset changes none of these figures. {over}"
+    )
+
+
 def curve_table(results: Sequence[Result]) -> str:
     """T1 by the number of seen classes that the mapper learns from."""
     chosen = [result for result in results if result.setting.part == "curve"]
@@ -281,7 +302,7 @@ def transfer_table(results: Sequence[Result]) -> str:
 
 def heldout_tables(results: Sequence[Result]) -> list[str]:
     """The held-out benchmark: every method, then the heads one by one and what the texts are worth."""
-    good = [result for result in results if not result.error]
+    good = [result for result in results if not result.error and result.setting.part == "table"]
     if not good:
         return []
     heads = list(dict.fromkeys(result.setting.head for result in good))

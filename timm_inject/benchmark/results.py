@@ -207,6 +207,8 @@ def code_fingerprint(setting: Setting) -> str:
         return _fingerprint((*_CODE_OF_THE_RECIPE, "benchmark/ablation.py"))
     if setting.part == "groups":
         return _fingerprint((*_CODE, "confidence.py", "benchmark/estimates.py"))
+    if setting.part == "parts":
+        return _fingerprint((*_CODE, "benchmark/parts.py"))
     is_raw_recipe = setting.method in SLOW_MAPPERS and setting.protocol == "paper"
     return _fingerprint(_CODE_OF_THE_RECIPE if is_raw_recipe else _CODE)
 

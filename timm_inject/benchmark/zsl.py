@@ -10,6 +10,7 @@ from torch import Tensor
 
 from timm_inject.benchmark.ablation import ABLATION_STEPS, AblationMapper
 from timm_inject.benchmark.base_classifier import BaseClassifier, Protocol, train_base_classifier
+from timm_inject.benchmark.parts import PARTS_STEPS, PartsMapper
 from timm_inject.benchmark.results import Result, Setting, data_fingerprint
 from timm_inject.benchmark.units import CALIBRATION_NAMES, Problem, Unit, measure_calibrations, measure_raw
 from timm_inject.benchmark.xlsa17 import ZslDataset
@@ -17,7 +18,7 @@ from timm_inject.mappers import ProgressCallback, create_mapper
 
 __all__ = ["PARTS", "ZslBenchmark", "ZslPlan", "curve_sizes"]
 
-PARTS = ("table", "ablation", "curve")
+PARTS = ("table", "parts", "ablation", "curve")
 # The paper's numbers of seen classes, as shares of its 150.
 _CURVE_SHARES = (1.0, 125 / 150, 100 / 150, 75 / 150, 50 / 150, 37 / 150, 25 / 150, 12 / 150)
 
@@ -29,8 +30,9 @@ class ZslPlan:
     Attributes:
         methods: Mapper -> seeds. Each seed trains a base classifier of its own.
         protocols: Of "held-out" and "paper".
-        parts: Of `PARTS`; the ablation runs in the paper's protocol, the seen-class curve in the held-out one.
-        seeds: Of the seen-class curve.
+        parts: Of `PARTS`; the ablation runs in the paper's protocol, the seen-class curve and the default's parts in the held-out
+            one.
+        seeds: Of the seen-class curve and the default's parts.
         curve_methods: Mappers of the seen-class curve.
         ablation_seeds: Of the ablation, which is slow.
     """
@@ -83,6 +85,10 @@ class ZslBenchmark:
                 for method, seeds in sorted(plan.methods.items(), key=lambda item: item[0] == "icis-paper"):
                     for seed in seeds:
                         yield self._table_unit(protocol, method, seed)
+        if "parts" in plan.parts:
+            for seed in plan.seeds:
+                for name in PARTS_STEPS:
+                    yield self._parts_unit(name, seed)
         if "curve" in plan.parts:
             for method in plan.curve_methods:
                 for seed in plan.seeds:
@@ -143,6 +149,14 @@ class ZslBenchmark:
             yield measure_raw(problem, create_mapper(method), setting, learn_from=kept)
 
         return Unit(f"{method} from {num_seen} seen classes, seed {seed}", (setting,), measure)
+
+    def _parts_unit(self, step: str, seed: int) -> Unit:
+        setting = self._setting("parts", "held-out", step, seed)
+
+        def measure() -> Iterator[Result]:
+            yield measure_raw(self.problem("held-out", seed), PartsMapper(PARTS_STEPS[step]), setting)
+
+        return Unit(f"{step}, seed {seed}", (setting,), measure)
 
     def _ablation_unit(self, step: int, seed: int) -> Unit:
         setting = self._setting("ablation", "paper", ABLATION_STEPS[step].name, seed)

@@ -11,6 +11,7 @@ which other names are injected with it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,23 +22,16 @@ from timm_inject.mappers.mixing import nearest_shares
 from timm_inject.mappers.networks import IcisNetworks, icis_loss
 from timm_inject.mappers.span import RowSpan
 
-__all__ = ["IcisMapper"]
+__all__ = ["IcisMapper", "IcisParts"]
 
-# Descriptors enter as they are or with the square root of every entry, its sign kept: counts and percentages, such as
-# attributes, compare better so. Which of the two is chosen for each head, by leave-one-out rows.
-# Source: Perronnin, Sanchez, Mensink, "Improving the Fisher Kernel for Large-Scale Image Classification", ECCV 2010, section 3.2.
-_POWERS = (1.0, 0.5)
-# The weight of the mix beside 1 for kernel ridge, chosen for each head by how soon leave-one-out rows find their own class.
-_MIX_WEIGHTS = (0.0, 0.5, 1.0, 1.5)
-_MAX_KNOWN, _MAX_TRIED = 2000, 400  # classes that are learned from for this, and tried
+# Classes that are learned from to choose the weight of the mix, and tried.
+_MAX_KNOWN, _MAX_TRIED = 2000, 400
 _MIN_TRIED = 25  # with fewer, their ranks say little
 # How far the mix reaches and how even it stays, chosen among eight pairs on three ImageNet heads by how soon rows of hidden
 # classes find their own class, 256 and 30 being the first; accuracy on photos of half of the classes was printed beside it.
 _MIX_COUNT, _MIX_STEPS = 256, 30
 # The rest was chosen on three ImageNet heads by how well predicted rows find the true ones of hidden classes. Accuracy on 1,300
 # photos was printed beside it, so that accuracy is no independent check of these numbers.
-_NETWORK_WEIGHT = 0.2  # a kernel-ridge row of length 1 plus 0.2 of a network row of length 1
-_EQUALIZE = 0.3  # each coordinate is divided by its share of the largest singular value, to this power
 _LATENT_DIM = 256
 # The networks learn the leading coordinates of rows and texts only; the rest of the rows is close to noise.
 _NETWORK_ROW_DIM = 128
@@ -53,6 +47,27 @@ _MAX_PER_EPOCH = 4000
 _CHUNK = 4096  # names predicted at a time, which bounds the memory
 
 
+@dataclass(frozen=True, slots=True)
+class IcisParts:
+    """What the mapper is made of, so that a benchmark can leave parts out.
+
+    Attributes:
+        powers: Descriptors enter with every entry raised to one of these powers, its sign kept: counts and percentages, such as
+            attributes, compare better by their roots. Which power is chosen for each head, by leave-one-out rows. Source:
+            Perronnin, Sanchez, Mensink, "Improving the Fisher Kernel for Large-Scale Image Classification", ECCV 2010, section
+            3.2.
+        mix_weights: Of the mix, beside 1 for kernel ridge; chosen for each head by how soon leave-one-out rows find their class.
+        network_weight: A kernel-ridge row of length 1 plus so much of a network row of length 1; 0 trains no networks. Chosen as
+            the constants above.
+        equalize: Each coordinate is divided by its share of the largest singular value, to this power. Chosen likewise.
+    """
+
+    powers: tuple[float, ...] = (1.0, 0.5)
+    mix_weights: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
+    network_weight: float = 0.2
+    equalize: float = 0.3
+
+
 class IcisMapper(Mapper):
     """Kernel ridge, a mix of seen rows and encoder-decoders, on centred rows; all predictions have the seen rows' mean length.
 
@@ -60,6 +75,7 @@ class IcisMapper(Mapper):
     """
 
     name = "icis"
+    parts: ClassVar[IcisParts] = IcisParts()
 
     def _fit(
         self,
@@ -74,16 +90,16 @@ class IcisMapper(Mapper):
         length = centred.norm(dim=1).mean()
         span = RowSpan.of(centred)
         chosen, power = max(
-            ((choose_kernel(_Texts.of(descriptors, power).centred, span.coordinates), power) for power in _POWERS),
+            ((choose_kernel(_Texts.of(descriptors, power).centred, span.coordinates), power) for power in self.parts.powers),
             key=lambda entry: entry[0].cosine,
         )
         texts = _Texts.of(descriptors, power)
-        mix_weight = _choose_mix_weight(texts, span.coordinates, chosen)
+        mix_weight = _choose_mix_weight(texts, span.coordinates, chosen, self.parts.mix_weights)
         kernel = gaussian_kernel(texts.centred, texts.centred, chosen.width)
         coefficients = solve_ridge(kernel, chosen.ridge, span.coordinates)
         del kernel  # 2 GB for 21,843 classes
-        networks = _train_networks(texts.centred, span.coordinates[:, :_NETWORK_ROW_DIM], generator, progress)
-        return {
+        share = (span.singular / span.singular[0].clamp_min(_EPSILON)).clamp_min(_MIN_SINGULAR_SHARE)
+        learned = {
             "descriptor_dim": torch.tensor(descriptors.shape[1]),
             "power": torch.tensor(power),
             "seen_texts": texts.vectors,
@@ -93,10 +109,14 @@ class IcisMapper(Mapper):
             "width": torch.tensor(chosen.width),
             "coefficients": coefficients,
             "mix_weight": torch.tensor(mix_weight),
-            "equalizer": (span.singular / span.singular[0].clamp_min(_EPSILON)).clamp_min(_MIN_SINGULAR_SHARE) ** -_EQUALIZE,
+            "equalizer": share**-self.parts.equalize,
             "basis": span.basis,
             "length": length,
-        } | {f"networks.{key}": tensor.detach().clone() for key, tensor in networks.state_dict().items()}
+        }
+        if self.parts.network_weight == 0:
+            return learned
+        networks = _train_networks(texts.centred, span.coordinates[:, :_NETWORK_ROW_DIM], generator, progress)
+        return learned | {f"networks.{key}": tensor.detach().clone() for key, tensor in networks.state_dict().items()}
 
     def _predict(self, descriptors: Tensor) -> Tensor:
         return torch.cat([self._predict_chunk(part) for part in descriptors.split(_CHUNK)])
@@ -109,8 +129,9 @@ class IcisMapper(Mapper):
         if (mix_weight := tensors["mix_weight"].item()) > 0:
             shares = nearest_shares(vectors, tensors["seen_texts"], count=_MIX_COUNT, steps=_MIX_STEPS)
             coordinates += mix_weight * normalize(shares @ tensors["coordinates"])
-        from_networks = normalize(self._networks().row_from_descriptor(texts))
-        coordinates[:, : from_networks.shape[1]] += _NETWORK_WEIGHT * from_networks
+        if self.parts.network_weight > 0:
+            from_networks = normalize(self._networks().row_from_descriptor(texts))
+            coordinates[:, : from_networks.shape[1]] += self.parts.network_weight * from_networks
         directions = normalize(coordinates * tensors["equalizer"]) @ tensors["basis"]
         return directions * tensors["length"] + tensors["mean_row"]
 
@@ -144,10 +165,10 @@ def _transform(descriptors: Tensor, power: float) -> Tensor:
     return normalize(descriptors if power == 1 else descriptors.sign() * descriptors.abs() ** power)
 
 
-def _choose_mix_weight(texts: _Texts, coordinates: Tensor, chosen: KernelChoice) -> float:
+def _choose_mix_weight(texts: _Texts, coordinates: Tensor, chosen: KernelChoice, weights: tuple[float, ...]) -> float:
     """The weight at which leave-one-out rows have the best mean reciprocal rank, each looked up by the true row."""
-    if len(coordinates) < _MIN_TRIED:
-        return _MIX_WEIGHTS[0]
+    if len(weights) == 1 or len(coordinates) < _MIN_TRIED:
+        return weights[0]
     # Both parts learn from the same classes here, evenly spaced ones of a large head.
     known = slice(None, None, -(-len(coordinates) // _MAX_KNOWN))
     centred, vectors, coordinates = texts.centred[known], texts.vectors[known], coordinates[known]
@@ -162,7 +183,7 @@ def _choose_mix_weight(texts: _Texts, coordinates: Tensor, chosen: KernelChoice)
         similarity = true @ normalize(from_kernel + weight * from_mix).T
         return (1 / (similarity >= similarity.diagonal()[:, None]).sum(1)).mean().item()
 
-    return max(_MIX_WEIGHTS, key=reciprocal_rank)
+    return max(weights, key=reciprocal_rank)
 
 
 def _train_networks(
