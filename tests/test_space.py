@@ -1,5 +1,6 @@
 """What the page of examples/space does for a visitor, without a browser. `test_space_browser.py` looks at the page itself."""
 
+import gc
 import os
 import re
 import subprocess
@@ -218,6 +219,14 @@ def test_files_go_with_the_session(session):
     assert not archive.parent.exists()
     with pytest.raises(ArgumentValueError, match="put away"):
         session.explain("okapi")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_files_go_when_nobody_holds_the_session(small_model, encoder):
+    """When there are too many visitors, Gradio forgets a session without a word."""
+    archive = add(Session(encoder=encoder, load=lambda _: small_model)).archive
+    gc.collect()
+    assert not archive.parent.exists()
 
 
 def test_new_names_drop_the_earlier_model(session):
