@@ -239,7 +239,7 @@ def test_transfer_scores_new_classes_over_all_and_among_themselves(head, target)
     images = target.test_unseen
     logits = target.features[images] @ rows[:, :8].T + (rows[:, 8] if rows.shape[1] > 8 else 0)
     is_right = logits.argmax(1) == target.targets(images) - len(target.seen_classes)
-    by_hand = is_right.reshape(3, 3).double().mean(1).mean() 
+    by_hand = is_right.reshape(3, 3).double().mean(1).mean()
     assert raw.scores["zsl_accuracy"] == pytest.approx(by_hand.item())
     assert raw.scores["seen_accuracy"] is not None
     own_images = HeldOutHead(head.name, head.rows, head.names, torch.zeros(0, 8), torch.zeros(0, dtype=torch.int64))

@@ -55,8 +55,11 @@ class IcisParts:
         powers: Descriptors enter with every entry raised to one of these powers, its sign kept: counts and percentages, such as
             attributes, compare better by their roots. Which power is chosen for each head, by leave-one-out rows. Source:
             Perronnin, Sanchez, Mensink, "Improving the Fisher Kernel for Large-Scale Image Classification", ECCV 2010, section
-            3.2.
+            3.2. Taken up for the rows of the 73 seen classes of CUB-100 (mean cosine 0.25 instead of 0.24, each predicted
+            without itself); accuracy on the unseen classes was printed beside it.
         mix_weights: Of the mix, beside 1 for kernel ridge; chosen for each head by how soon leave-one-out rows find their class.
+            Taken up for the rows of three ImageNet heads (mean reciprocal rank 0.158 instead of 0.151, hidden in five folds);
+            accuracy on photos of half of the classes was printed beside it.
         network_weight: A kernel-ridge row of length 1 plus so much of a network row of length 1; 0 trains no networks. Chosen as
             the constants above.
         equalize: Each coordinate is divided by its share of the largest singular value, to this power. Chosen likewise.
