@@ -384,7 +384,7 @@ value = all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.s
     assert len(hub.repositories["alice/zoo-mapper"].branches["main"]) == 2
     assert hub.repositories["alice/zoo-mapper"].branches["main"][-1].oid == first
     # huggingface_hub's way to do both at once.
-    saved = 'commit = trained.save_pretrained(folder + "-mapper", repo_id="zoo-mapper", push_to_hub=True, private=True)'
+    saved = 'commit = trained.save_pretrained(folder + "-mapper", repo_id="zoo-mapper", push_to_hub=True, commit_message="Again")'
     assert succeeds(client.run(f"{saved}; value = commit.oid")) == first
 
 
@@ -415,7 +415,7 @@ NO_MAPPER = "There is no mapper 'alice/nothing': it is neither a registry name, 
     [
         (None, "MapperError", NO_MAPPER),
         ("drop", "HubConnectionError", "The mapper 'alice/nothing' is no folder, and the Hub could not be asked for it: "),
-        (500, "HubServerError", "The mapper 'alice/nothing' is no folder, and the Hub did not give it (500: "),
+        (500, "HubServerError", "The mapper 'alice/nothing' is no folder, and the Hub did not give it (Server error '500 "),
         (429, "HubServerError", "The mapper 'alice/nothing' is no folder, and the Hub did not give it (429 "),
         (403, "MapperError", NO_MAPPER),
     ],

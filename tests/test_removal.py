@@ -66,9 +66,9 @@ def test_twice_is_once_on_real_weights(packaged_model):
     "other", [{"seed": 1}, {"mapper": "ridge"}, {"calibration": "keep-seen"}, {"encoder": WordEncoder(16)}, {"descriptions": None}]
 )
 def test_rows_of_other_settings_are_kept(small_model, other):
-    inject(small_model, NEW[:2], encoder=WordEncoder())
+    inject(small_model, NEW[:2], encoder=WordEncoder(), mapper="wavg")
     before = small_model.fc.weight.detach().clone()
-    inject(small_model, NEW[2:], **{"encoder": WordEncoder(), **other})
+    inject(small_model, NEW[2:], **{"encoder": WordEncoder(), "mapper": "wavg", **other})
     assert torch.equal(small_model.fc.weight[:12], before)
 
 
@@ -80,9 +80,9 @@ def test_an_encoder_of_the_same_kind_with_other_weights_is_noticed(small_model):
         def encode(self, sentences):
             return -super().encode(sentences)
 
-    inject(small_model, NEW[:2], encoder=WordEncoder())
+    inject(small_model, NEW[:2], encoder=WordEncoder(), mapper="ridge")
     before = small_model.fc.bias.detach().clone()
-    inject(small_model, NEW[2:], encoder=Negated())
+    inject(small_model, NEW[2:], encoder=Negated(), mapper="ridge")
     assert torch.equal(small_model.fc.bias[:12], before)
     assert len(injection_record(small_model).probes) == 2
 
