@@ -69,7 +69,7 @@ def test_every_stage_is_a_function_of_the_pipeline():
     assert all(callable(getattr(module, name)) for name in STAGES.values())
 
 
-@pytest.mark.parametrize("size", [(73, 2049), (1200, 300)])
+@pytest.mark.parametrize("size", [(73, 2049), pytest.param((1200, 300), marks=pytest.mark.slow)])
 def test_made_up_rows_are_foreseeable_in_part(size, shared_cache):
     problem = make_problem(*size)
     assert problem.rows.shape == size
@@ -82,6 +82,7 @@ def test_made_up_rows_are_foreseeable_in_part(size, shared_cache):
     assert score_rows(mapper.predict_rows(problem.hidden_descriptors), problem)["cosine"] > 0.05
 
 
+@pytest.mark.slow
 def test_real_rows_where_there_are_some_and_scores(shared_cache):
     problem = make_problem(1000, 1281)
     assert problem.is_real
