@@ -40,7 +40,7 @@ bench: $(VENV)/.installed-bench
 PAGES := --update-readme docs/benchmarks.md README.md
 benchmark: $(VENV)/.installed-test
 	$(BIN)/timm-inject benchmark cub --data-root $(CUB) --protocol both --plots docs/plots $(PAGES)
-	$(BIN)/timm-inject benchmark imagenet-heldout --images $(IMAGES) --texts lemma words synset --plots docs/plots $(PAGES)
+	$(BIN)/timm-inject benchmark imagenet-heldout --images $(IMAGES) --plots docs/plots $(PAGES)
 	$(BIN)/timm-inject benchmark estimates --images $(IMAGES) --heads tf_efficientnet_lite0 --size 50 --num-random 6 --plots docs/plots $(PAGES)
 	$(BIN)/timm-inject benchmark self-score out/benchmark/cub out/benchmark/imagenet-heldout --output docs/plots/self-score $(PAGES)
 
