@@ -96,7 +96,13 @@ class Rehearsed:
 
 
 def calibrate_rows(
-    fitted: FittedMapper, new_rows: Tensor, calibration: str | None, *, feature_dim: int, seed: int
+    fitted: FittedMapper,
+    new_rows: Tensor,
+    calibration: str | None,
+    *,
+    feature_dim: int,
+    seed: int,
+    activation: str = "softmax",
 ) -> CalibratedRows:
     """Make predicted rows fit for the head.
 
@@ -120,7 +126,7 @@ def calibrate_rows(
         return CalibratedRows(new_rows, {})
     check_rehearsable(fitted)
     with isolated_float32(), torch.no_grad():
-        stage = _set_stage(fitted, calibration, feature_dim, seed)
+        stage = _set_stage(fitted, calibration, feature_dim, seed, activation)
         rehearsals = list(_rehearse(stage, len(new_rows)))
         if calibration is not None:
             new_rows = _rescale(new_rows, fitted.rows)
@@ -141,7 +147,15 @@ def calibrate_rows(
         return CalibratedRows(new_rows, _scores(rehearsals, rehearsed))
 
 
-def rehearse(fitted: FittedMapper, calibration: str | None, *, feature_dim: int, num_new: int, seed: int) -> Rehearsed:
+def rehearse(
+    fitted: FittedMapper,
+    calibration: str | None,
+    *,
+    feature_dim: int,
+    num_new: int,
+    seed: int,
+    activation: str = "softmax",
+) -> Rehearsed:
     """Play the contest of seen and new classes with hidden seen classes alone; there are no real new ones.
 
     Args:
@@ -156,7 +170,7 @@ def rehearse(fitted: FittedMapper, calibration: str | None, *, feature_dim: int,
     """
     check_rehearsable(fitted)
     with isolated_float32(), torch.no_grad():
-        stage = _set_stage(fitted, calibration, feature_dim, seed)
+        stage = _set_stage(fitted, calibration, feature_dim, seed, activation)
         rehearsals = list(_rehearse(stage, num_new))
         offset = 0.0
         if fitted.rows.shape[1] > feature_dim:
@@ -181,13 +195,13 @@ def check_rehearsable(fitted: FittedMapper) -> None:
         )
 
 
-def _set_stage(fitted: FittedMapper, calibration: str | None, feature_dim: int, seed: int) -> _Stage:
+def _set_stage(fitted: FittedMapper, calibration: str | None, feature_dim: int, seed: int, activation: str) -> _Stage:
     rows = fitted.rows
     held_out = fitted.crossfit.rows if calibration is None else _rescale(fitted.crossfit.rows, rows)
     mean_weight = rows[:, :feature_dim].mean(0)
     weights = rows[:, :feature_dim] - mean_weight
     generator = torch.Generator().manual_seed(seed)
-    pseudo = draw_pseudo_features(weights, generator)
+    pseudo = draw_pseudo_features(weights, generator, activation)
     return _Stage(pseudo, weights, held_out[:, :feature_dim] - mean_weight, mean_weight, fitted.crossfit.fold, generator)
 
 

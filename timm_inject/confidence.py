@@ -47,7 +47,14 @@ class NameEstimates:
 
 
 def estimate_names(
-    descriptors: Tensor, rows: Tensor, unseen_descriptors: Tensor, new_rows: Tensor, *, feature_dim: int, seed: int
+    descriptors: Tensor,
+    rows: Tensor,
+    unseen_descriptors: Tensor,
+    new_rows: Tensor,
+    *,
+    feature_dim: int,
+    seed: int,
+    activation: str = "softmax",
 ) -> NameEstimates:
     """Estimate how each new row will do. Whatever mapper made the rows, their uncertainty is that of a Gaussian process.
 
@@ -58,6 +65,7 @@ def estimate_names(
         new_rows: (num_unseen, row_dim), as they are written into the head.
         feature_dim: How many of a row's columns are weights.
         seed: Seeds the draws.
+        activation: "softmax" or "sigmoid"; a row wins an image by the largest logit in either case.
     """
     with isolated_float32(), torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
@@ -65,7 +73,7 @@ def estimate_names(
         seen = weights - mean_weight
         new = new_rows[:, :feature_dim] - mean_weight
         bias = relative_biases(rows, new_rows, feature_dim)
-        model, _ = fit_feature_model(seen, generator)
+        model, _ = fit_feature_model(seen, generator, activation)
         posterior = _Posterior.fit(*_nearest(descriptors, seen, unseen_descriptors), unseen_descriptors)
         num_seen, num_new = len(seen), len(new)
         labels = torch.arange(num_seen, num_seen + num_new).repeat_interleave(_FEATURES_PER_CLASS)

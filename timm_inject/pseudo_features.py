@@ -8,6 +8,12 @@ dog), and noise:
 Plain Gaussian noise would be wrong: on real photos the strongest rival of the true class is nearly always one of its
 nearest classes. `trace` is set so that the head classifies a stated share of the features right, then `scale` so that
 its mean confidence on them is the stated one.
+
+For a softmax head that is all, as it ignores what the logits of an image have in common. A sigmoid head does not: the mean row,
+which is taken off the weights here, and the biases put all logits of an image at some level, and which one depends on images
+that we do not have. But its training does pin it: binary cross-entropy is least where each class's mean probability is
+the share of images that show it, so an image's probabilities sum to the number of its classes, one for a pseudo-feature.
+`level` is set so that this holds, the same for all features, together with `scale`.
 """
 
 from __future__ import annotations
@@ -41,6 +47,8 @@ _MUCH_FLAT = 0.4
 # Of a usual ImageNet classifier on its validation photos: right 8 times in 10 and less sure of it than it could be.
 _ACCURACY = 0.80
 _CONFIDENCE = 0.70
+_CLASSES_OF_IMAGE = 1.0  # what the probabilities of a sigmoid head sum to
+_MAX_SOLVED = 2**20  # logits that the scale and level of a sigmoid head are sought on
 _PER_CLASS = 2
 _MIN_FEATURES, _MAX_FEATURES = 1500, 4096
 
@@ -52,10 +60,12 @@ class PseudoFeatures:
     Attributes:
         features: (num_features, feature_dim).
         labels: (num_features,) the class that each stands for.
+        level: As in `FeatureModel`.
     """
 
     features: Tensor
     labels: Tensor
+    level: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,7 @@ class FeatureModel:
         noise_gain: Brings the noise of a logit to its stated size.
         trace: Strength of the traces.
         scale: Length of a feature beside that of its parts.
+        level: What all logits of a sigmoid head have in common on every feature; 0 for softmax, where it does not matter.
     """
 
     basis: Tensor
@@ -81,6 +92,7 @@ class FeatureModel:
     noise_gain: float
     trace: float
     scale: float
+    level: float = 0.0
 
     def places(self, weights: Tensor) -> Tensor:
         """Where features of classes with these (centred) weights lie: (n, feature_dim) -> (n, feature_dim)."""
@@ -91,15 +103,18 @@ class FeatureModel:
         places = self.places(weights)
         noise = _draw_noise(len(labels), self.spread**self.noise_power, self.basis, generator) * self.noise_gain
         traces = _draw_traces(weights, places, labels, generator)
-        return PseudoFeatures(self.scale * (places[labels] + self.trace * traces + noise), labels)
+        return PseudoFeatures(self.scale * (places[labels] + self.trace * traces + noise), labels, self.level)
 
 
-def fit_feature_model(weights: Tensor, generator: torch.Generator) -> tuple[FeatureModel, PseudoFeatures]:
+def fit_feature_model(
+    weights: Tensor, generator: torch.Generator, activation: str = "softmax"
+) -> tuple[FeatureModel, PseudoFeatures]:
     """Learn what the features of a head look like, and draw some of every class.
 
     Args:
         weights: (num_classes, feature_dim), the head's weights without bias, centred on their mean.
         generator: Draws which classes leave traces, and the noise.
+        activation: "softmax" or "sigmoid": what the head was trained for.
     """
     labels = _draw_labels(len(weights), generator)
     span = RowSpan.of(weights)
@@ -114,10 +129,14 @@ def fit_feature_model(weights: Tensor, generator: torch.Generator) -> tuple[Feat
     plain, traced = (places[labels] + noise_gain * noise) @ weights.T, traces @ weights.T
     trace = _solve_falling(lambda t: _accuracy(plain + t * traced, labels), _ACCURACY, 0.0, 16.0)
     logits = plain + trace * traced
+    if activation == "sigmoid":
+        logits = logits[:: -(-logits.numel() // _MAX_SOLVED)]
+    confidence = _sigmoid_confidence if activation == "sigmoid" else _confidence
     # Searched in the exponent, as the scale may be anything.
-    exponent = _solve_falling(lambda e: _confidence(logits * 10**-e), _CONFIDENCE, -2.5, 1.0)
-    model = replace(unset, place_gain=place_gain, noise_gain=noise_gain, trace=trace, scale=10**-exponent)
-    return model, PseudoFeatures(model.scale * (places[labels] + trace * traces + noise_gain * noise), labels)
+    exponent = _solve_falling(lambda e: confidence(logits * 10**-e), _CONFIDENCE, -2.5, 1.0)
+    level = _level(logits * 10**-exponent) if activation == "sigmoid" else 0.0
+    model = replace(unset, place_gain=place_gain, noise_gain=noise_gain, trace=trace, scale=10**-exponent, level=level)
+    return model, PseudoFeatures(model.scale * (places[labels] + trace * traces + noise_gain * noise), labels, model.level)
 
 
 def _without_flat_part(singular: Tensor) -> tuple[Tensor, float]:
@@ -137,9 +156,9 @@ def _without_flat_part(singular: Tensor) -> tuple[Tensor, float]:
     return learned / learned[0], min(1.0, share / _MUCH_FLAT)
 
 
-def draw_pseudo_features(weights: Tensor, generator: torch.Generator) -> PseudoFeatures:
+def draw_pseudo_features(weights: Tensor, generator: torch.Generator, activation: str = "softmax") -> PseudoFeatures:
     """Draw features that a head with these weights could have been trained on; arguments as in `fit_feature_model`."""
-    return fit_feature_model(weights, generator)[1]
+    return fit_feature_model(weights, generator, activation)[1]
 
 
 def relative_biases(rows: Tensor, new_rows: Tensor, feature_dim: int) -> Tensor:
@@ -179,6 +198,16 @@ def _accuracy(logits: Tensor, labels: Tensor) -> float:
 
 def _confidence(logits: Tensor) -> float:
     return logits.softmax(1).amax(1).mean().item()
+
+
+def _sigmoid_confidence(logits: Tensor) -> float:
+    return (logits.amax(1) + _level(logits)).sigmoid().mean().item()
+
+
+def _level(logits: Tensor) -> float:
+    """What to add to all logits, so that an image's probabilities sum to the number of its classes, on average."""
+    end = logits.abs().max().item() + 16.0
+    return -_solve_falling(lambda x: (logits - x).sigmoid().sum(1).mean().item(), _CLASSES_OF_IMAGE, -end, end)
 
 
 def _solve_falling(function: Callable[[float], float], target: float, low: float, high: float) -> float:
