@@ -1,4 +1,4 @@
-"""Whether a head's classes share their probability (softmax) or have one each (sigmoid, trained with binary cross-entropy)."""
+"""How a head was trained and is read: by softmax, or by sigmoid (binary cross-entropy), a probability for each class."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from timm_inject.record import InjectionRecord, read_config
 
 __all__ = ["ACTIVATIONS", "Activation", "resolve_activation"]
 
-Activation = Literal["softmax", "sigmoid"]
-ACTIVATIONS: tuple[Activation, ...] = ("softmax", "sigmoid")
+Activation = Literal["softmax", "sigmoid", "sigmoid-top1"]
+# "sigmoid": each class is read by itself, against one half. "sigmoid-top1": trained with binary cross-entropy on one class an
+# image, and read by the largest logit, as timm's own model cards do.
+ACTIVATIONS: tuple[Activation, ...] = ("softmax", "sigmoid", "sigmoid-top1")
 
 # What a config may state, by key. `problem_type` is the key of transformers, which reads and writes timm's config.json too.
 _STATED: dict[str, dict[str, Activation]] = {
     "problem_type": {"multi_label_classification": "sigmoid", "single_label_classification": "softmax"},
-    "activation": {"sigmoid": "sigmoid", "softmax": "softmax"},
-    "loss": {"bce": "sigmoid", "binary_cross_entropy": "sigmoid", "ce": "softmax", "cross_entropy": "softmax"},
+    "activation": {name: name for name in ACTIVATIONS},
 }
 # Tags of timm that name a recipe with binary cross-entropy. Source: Wightman, Touvron, Jegou, "ResNet strikes back: An improved
-# training procedure in timm", 2021, Table 2, for A1, A2 and A3; a1h is A1 with more regularisation, by timm's model cards.
+# training procedure in timm", 2021, for A1, A2 and A3; a1h is based on A1 with more regularisation, by timm's model cards.
 _BCE_RECIPES = frozenset({"a1", "a2", "a3", "a1h"})
 
 
@@ -44,11 +45,11 @@ def resolve_activation(model: nn.Module, activation: object, record: InjectionRe
     if activation is not None:
         names = ", ".join(repr(name) for name in ACTIVATIONS)
         raise ArgumentValueError(
-            f"`activation` must be one of {names}, None, got {activation!r}. It says how the head was trained: 'sigmoid' for "
-            "binary cross-entropy, 'softmax' for cross-entropy, None to have it looked up."
+            f"`activation` must be one of {names}, None, got {activation!r}. Pass 'sigmoid' for a head that gives "
+            "each class a probability of its own, or None to have it looked up in the model's config and tag."
         )
     if record is not None and record.classes:
-        return "sigmoid" if record.classes[-1].activation == "sigmoid" else "softmax"
+        return resolve_activation(model, record.classes[-1].activation, None, num_seen)
     config = getattr(model, "pretrained_cfg", None)
     file = read_config(config)
     # What was loaded with another number of classes speaks of a head that was replaced.
@@ -71,4 +72,4 @@ def _implied(config: Any, num_seen: int) -> Activation | None:
         return None
     recipe, _, rest = str(config.get("tag") or "").partition("_")
     # A tag with "ft" names what came before the fine-tuning.
-    return "sigmoid" if recipe in _BCE_RECIPES and "ft" not in rest.split("_") else None
+    return "sigmoid-top1" if recipe in _BCE_RECIPES and "ft" not in rest.split("_") else None

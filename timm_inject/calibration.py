@@ -3,6 +3,9 @@
 A predicted row loses nearly every contest with trained ones, and by how much depends on the head and on the mapper. So the
 contest is rehearsed: seen classes, each with the row that a mapper predicted without it, play new ones, a few at a time, on
 pseudo-features of the head.
+
+Where the largest logit decides, new classes contend with the best seen one. In a sigmoid head each class passes a probability of
+one half by itself, and new classes contend with that: they must pass on images of their own and not on those of seen classes.
 """
 
 from __future__ import annotations
@@ -48,8 +51,9 @@ class _Rehearsal:
     """One set of seen classes playing new, on every pseudo-feature.
 
     Attributes:
-        margins: Best seen logit minus best new one; an offset above it gives the feature to the new class.
-        seen_hits: Whether the best seen class is the right one.
+        margins: Best seen logit minus best new one, or in a sigmoid head that of one half minus best new one; an offset above it
+            gives the feature to the new class.
+        seen_hits: Whether the best seen class is the right one, or in a sigmoid head, whether the right one passes.
         new_hits: Whether the best new class is the right one.
         is_new: Whether the feature is of a class that plays new.
     """
@@ -86,7 +90,9 @@ class Rehearsed:
     """How hidden seen classes did in the part of new ones, fractions in [0, 1].
 
     Attributes:
-        scores: `zsl_accuracy`, `seen_accuracy`, `unseen_accuracy` and `harmonic_mean`.
+        scores: `zsl_accuracy`, `seen_accuracy`, `unseen_accuracy` and `harmonic_mean`. In a sigmoid head an image of a seen class
+            counts as right where its class passes one half and no new one does; of a new class, where it passes and leads the
+            new ones.
         accuracy_of_class: (num_seen,) share of a class's pseudo-features that it won over all classes while it played new; NaN
             where it never did.
     """
@@ -108,7 +114,8 @@ def calibrate_rows(
 
     With a calibration, each row gets the mean length of the seen rows about their mean, as the length of a prediction says
     how sure the mapper is and nothing about the class, and all get one offset on their bias. A head without bias has no
-    place for the offset; its rows get the length only.
+    place for the offset; its rows get the length only. The mean seen row, about which this is done, holds what the logits
+    of an image have in common, so new logits share it.
 
     Args:
         fitted: The mapper, with the rows that it predicts for seen classes without them.
@@ -117,6 +124,7 @@ def calibrate_rows(
             moves at most 1% of the pseudo-features of seen classes. None: the raw prediction.
         feature_dim: How many of a row's columns are weights; the rest, if any, is the bias.
         seed: Seeds the pseudo-features and who plays new.
+        activation: As `resolve_activation` gives it.
 
     Raises:
         MapperError: A calibration is asked for and the head has fewer than 3 seen classes.
@@ -132,7 +140,9 @@ def calibrate_rows(
             new_rows = _rescale(new_rows, fitted.rows)
         margins = _margins(stage, new_rows[:, :feature_dim])
         offset, rehearsed = 0.0, 0.0
-        if calibration == "harmonic":
+        if calibration == "harmonic" and stage.pseudo.level is not None:
+            offset = rehearsed = _best_offset(rehearsals)  # one half is the same for all classes
+        elif calibration == "harmonic":
             rehearsed = _best_offset(rehearsals)
             # The real new classes lie elsewhere than the rehearsed ones: keep the place among the margins, not the number.
             usual = torch.stack([rehearsal.margins[~rehearsal.is_new].median() for rehearsal in rehearsals]).mean()
@@ -164,6 +174,7 @@ def rehearse(
         feature_dim: How many of a row's columns are weights.
         num_new: How many classes play new at a time, at most one fold of them.
         seed: Seeds the pseudo-features and who plays new.
+        activation: As in `calibrate_rows`.
 
     Raises:
         MapperError: The head has fewer than 3 seen classes.
@@ -206,9 +217,10 @@ def _set_stage(fitted: FittedMapper, calibration: str | None, feature_dim: int, 
 
 
 def _margins(stage: _Stage, new_weights: Tensor) -> Tensor:
-    """Best seen logit minus best new one, on every pseudo-feature, before any offset."""
-    features = stage.pseudo.features
-    return (features @ stage.weights.T).amax(1) - (features @ (new_weights - stage.mean_weight).T).amax(1)
+    """The margins of `_Rehearsal` with the real new classes, on every pseudo-feature, before any offset."""
+    features, level = stage.pseudo.features, stage.pseudo.level
+    best_new = (features @ (new_weights - stage.mean_weight).T).amax(1)
+    return (features @ stage.weights.T).amax(1) - best_new if level is None else -level - best_new
 
 
 def _rescale(predicted: Tensor, rows: Tensor) -> Tensor:
@@ -225,12 +237,11 @@ def _rehearse(stage: _Stage, num_new: int) -> Iterator[_Rehearsal]:
         hidden[chosen] = True
         best_seen, seen_index = seen_logits.masked_fill(hidden, -torch.inf).max(1)
         best_new, new_position = new_logits[:, chosen].max(1)
-        yield _Rehearsal(
-            best_seen - best_new,
-            seen_index == pseudo.labels,
-            chosen[new_position] == pseudo.labels,
-            hidden[pseudo.labels],
-        )
+        seen_hits = seen_index == pseudo.labels
+        if pseudo.level is not None:
+            best_seen = torch.full_like(best_seen, -pseudo.level)
+            seen_hits = seen_logits.gather(1, pseudo.labels[:, None])[:, 0] >= -pseudo.level
+        yield _Rehearsal(best_seen - best_new, seen_hits, chosen[new_position] == pseudo.labels, hidden[pseudo.labels])
 
 
 def _casts(classes: Tensor, fold: Tensor, num_new: int, generator: torch.Generator) -> list[Tensor]:

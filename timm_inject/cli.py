@@ -134,7 +134,7 @@ def _add_mapper_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--calibration", choices=[*(c for c in CALIBRATIONS if c), "none"], default="harmonic")
     command.add_argument(
-        "--activation", choices=ACTIVATIONS, help="how the head was trained (default: looked up in its config and tag)"
+        "--activation", choices=ACTIVATIONS, help="how the head was trained and is read (default: looked up in its config and tag)"
     )
     command.add_argument("--no-descriptions", action="store_true", help="use names alone, look up no definitions")
     command.add_argument("--seed", type=int, default=0)

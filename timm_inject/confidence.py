@@ -65,7 +65,8 @@ def estimate_names(
         new_rows: (num_unseen, row_dim), as they are written into the head.
         feature_dim: How many of a row's columns are weights.
         seed: Seeds the draws.
-        activation: "softmax" or "sigmoid"; a row wins an image by the largest logit in either case.
+        activation: As `resolve_activation` gives it; in a sigmoid head a row wins an image where it passes one half and leads the
+            new ones.
     """
     with isolated_float32(), torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
@@ -82,6 +83,8 @@ def estimate_names(
             truth = torch.cat([seen, posterior.draw(generator)])
             features = model.draw(truth, labels, generator).features
             logits = features @ torch.cat([seen, new]).T + bias
+            if model.level is not None:
+                logits[:, :num_seen] = -model.level  # the rival is one half
             over_all += _hits(logits, labels)
             among_new += _hits(logits[:, num_seen:], labels - num_seen)
         return NameEstimates(over_all / _WORLDS, among_new / _WORLDS)

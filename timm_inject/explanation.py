@@ -38,7 +38,7 @@ class Explanation:
         leans_on: (seen class, share): the seen rows whose weighted sum comes near the row, by how much each adds. The shares
             of all seen classes that add something sum to 1.
         takes_from: (seen class, share): which seen classes' images the row is likeliest to take, by the share of the class's
-            pseudo-features that it wins. Classes that lose none are left out.
+            pseudo-features that it wins, or in a sigmoid head, on which it passes one half. Classes that lose none are left out.
     """
 
     name: str
@@ -142,7 +142,9 @@ def _takes_from(rows: Tensor, index: int, num_seen: int, feature_dim: int, activ
         candidates = _most_endangered(model, weights[:num_seen], weights[index])
         labels = candidates.repeat_interleave(_FEATURES_PER_CLASS)
         features = model.draw(weights[:num_seen], labels, generator).features
-        won = ((features @ weights.T + biases).argmax(1) == index).float().reshape(-1, _FEATURES_PER_CLASS).mean(1)
+        logits = features @ weights.T + biases
+        wins = logits.argmax(1) == index if model.level is None else logits[:, index] >= -model.level
+        won = wins.float().reshape(-1, _FEATURES_PER_CLASS).mean(1)
         order = won.argsort(descending=True, stable=True)[:_MAX_SHOWN]
         return [(int(candidates[i]), float(won[i])) for i in order if won[i] > 0]
 

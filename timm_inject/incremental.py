@@ -111,7 +111,7 @@ def identify_settings(
         record: Of the earlier injections, if any.
         mapper: Registry name.
         calibration: As in `inject`.
-        activation: "softmax" or "sigmoid".
+        activation: As `resolve_activation` gives it.
         seed: As in `inject`.
         encoder_id: As the record names it.
         seen_texts: What the mapper learns from.

@@ -83,9 +83,10 @@ def inject(
         calibration: How new rows compete with the seen ones, chosen without images: "harmonic" balances seen and unseen
             accuracy, "keep-seen" aims to let 1% of the seen predictions move (on photos it can be more than twice that), None
             keeps the raw prediction, which mostly loses to seen rows and is what heads of two classes get whatever is given.
-        activation: How the head was trained: "softmax" (cross-entropy), or "sigmoid" (binary cross-entropy, each class with a
-            probability of its own). None takes what earlier injections took, what the model's config states (`problem_type`), or
-            what its tag implies ("a1_in1k"), else "softmax".
+        activation: How the head was trained and is read: "softmax"; "sigmoid", each class by itself, so that new classes must
+            pass a probability of one half; or "sigmoid-top1", with binary cross-entropy, but the largest logit decides. None
+            takes what earlier injections took, what the model's config states (`problem_type`), or what its tag implies
+            ("a1_in1k" is "sigmoid-top1"), else "softmax".
         seed: Everything random follows from it; the global random state is neither read nor changed.
         progress: Called as `progress(step, done, total)`, a text and two numbers, while something slow runs.
 

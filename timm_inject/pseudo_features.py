@@ -11,9 +11,9 @@ its mean confidence on them is the stated one.
 
 For a softmax head that is all, as it ignores what the logits of an image have in common. A sigmoid head does not: the mean row,
 which is taken off the weights here, and the biases put all logits of an image at some level, and which one depends on images
-that we do not have. But its training does pin it: binary cross-entropy is least where each class's mean probability is
-the share of images that show it, so an image's probabilities sum to the number of its classes, one for a pseudo-feature.
-`level` is set so that this holds, the same for all features, together with `scale`.
+that are not at hand. So `scale` and a `level`, taken to be the same for all images, are those at which the binary cross-entropy
+on the features is least, as training sets them. There the probabilities of an image sum to the number of its classes, on
+average, which is one here. No confidence is stated: with one level for all, the usual one may be out of reach at any scale.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _MUCH_FLAT = 0.4
 # Of a usual ImageNet classifier on its validation photos: right 8 times in 10 and less sure of it than it could be.
 _ACCURACY = 0.80
 _CONFIDENCE = 0.70
-_CLASSES_OF_IMAGE = 1.0  # what the probabilities of a sigmoid head sum to
 _MAX_SOLVED = 2**20  # logits that the scale and level of a sigmoid head are sought on
+_EXPONENTS = (-2.5, 1.0)  # of the scale, powers of 0.1
 _PER_CLASS = 2
 _MIN_FEATURES, _MAX_FEATURES = 1500, 4096
 
@@ -65,7 +65,7 @@ class PseudoFeatures:
 
     features: Tensor
     labels: Tensor
-    level: float = 0.0
+    level: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,8 @@ class FeatureModel:
         noise_gain: Brings the noise of a logit to its stated size.
         trace: Strength of the traces.
         scale: Length of a feature beside that of its parts.
-        level: What all logits of a sigmoid head have in common on every feature; 0 for softmax, where it does not matter.
+        level: What all logits of a sigmoid head have in common on every feature, so that a class passes one half where its own
+            part is above -level; None where the largest logit decides.
     """
 
     basis: Tensor
@@ -92,7 +93,7 @@ class FeatureModel:
     noise_gain: float
     trace: float
     scale: float
-    level: float = 0.0
+    level: float | None = None
 
     def places(self, weights: Tensor) -> Tensor:
         """Where features of classes with these (centred) weights lie: (n, feature_dim) -> (n, feature_dim)."""
@@ -114,7 +115,7 @@ def fit_feature_model(
     Args:
         weights: (num_classes, feature_dim), the head's weights without bias, centred on their mean.
         generator: Draws which classes leave traces, and the noise.
-        activation: "softmax" or "sigmoid": what the head was trained for.
+        activation: As `resolve_activation` gives it.
     """
     labels = _draw_labels(len(weights), generator)
     span = RowSpan.of(weights)
@@ -129,12 +130,13 @@ def fit_feature_model(
     plain, traced = (places[labels] + noise_gain * noise) @ weights.T, traces @ weights.T
     trace = _solve_falling(lambda t: _accuracy(plain + t * traced, labels), _ACCURACY, 0.0, 16.0)
     logits = plain + trace * traced
-    if activation == "sigmoid":
-        logits = logits[:: -(-logits.numel() // _MAX_SOLVED)]
-    confidence = _sigmoid_confidence if activation == "sigmoid" else _confidence
     # Searched in the exponent, as the scale may be anything.
-    exponent = _solve_falling(lambda e: confidence(logits * 10**-e), _CONFIDENCE, -2.5, 1.0)
-    level = _level(logits * 10**-exponent) if activation == "sigmoid" else 0.0
+    level = None
+    if activation != "softmax":
+        exponent, fitted_level = _fit_sigmoid(logits, labels)
+        level = fitted_level if activation == "sigmoid" else None
+    else:
+        exponent = _solve_falling(lambda e: _confidence(logits * 10**-e), _CONFIDENCE, *_EXPONENTS)
     model = replace(unset, place_gain=place_gain, noise_gain=noise_gain, trace=trace, scale=10**-exponent, level=level)
     return model, PseudoFeatures(model.scale * (places[labels] + trace * traces + noise_gain * noise), labels, model.level)
 
@@ -200,14 +202,28 @@ def _confidence(logits: Tensor) -> float:
     return logits.softmax(1).amax(1).mean().item()
 
 
-def _sigmoid_confidence(logits: Tensor) -> float:
-    return (logits.amax(1) + _level(logits)).sigmoid().mean().item()
+def _fit_sigmoid(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The exponent of the scale, and the level, at which the binary cross-entropy of the logits is least.
+
+    It is convex in both, so it is least where neither derivative says to go on. The level's is the sum of an image's probabilities
+    less one, the scale's the sum of (probability - truth) * logit, both on average.
+    """
+    step = -(-logits.numel() // _MAX_SOLVED)
+    logits, labels = logits[::step], labels[::step]
+    own = logits.gather(1, labels[:, None]).mean().item()
+
+    def slope(exponent: float) -> float:
+        scaled = logits * 10**-exponent
+        return ((scaled + _level(scaled)).sigmoid() * logits).sum(1).mean().item() - own
+
+    exponent = _solve_falling(slope, 0.0, *_EXPONENTS)
+    return exponent, _level(logits * 10**-exponent)
 
 
 def _level(logits: Tensor) -> float:
-    """What to add to all logits, so that an image's probabilities sum to the number of its classes, on average."""
+    """What to add to all logits, so that an image's probabilities sum to one, on average."""
     end = logits.abs().max().item() + 16.0
-    return -_solve_falling(lambda x: (logits - x).sigmoid().sum(1).mean().item(), _CLASSES_OF_IMAGE, -end, end)
+    return -_solve_falling(lambda x: (logits - x).sigmoid().sum(1).mean().item(), 1.0, -end, end)
 
 
 def _solve_falling(function: Callable[[float], float], target: float, low: float, high: float) -> float:

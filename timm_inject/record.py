@@ -61,7 +61,7 @@ class InjectedClass:
         confidence: Share of its own images that the class is expected to win over all classes, estimated without images, a
             fraction in [0, 1]; None where it was not estimated.
         warning: What is doubtful about the class, in words, or None.
-        activation: "softmax" or "sigmoid", which the head was taken to be trained for; "softmax" in records of older versions.
+        activation: "softmax", "sigmoid" or "sigmoid-top1", as in `inject`; "softmax" in records of older versions.
     """
 
     name: str

@@ -35,7 +35,7 @@ def choose_mapper(
         feature_dim: How many of a row's columns are weights.
         calibration: As in `inject`.
         seed: As in `inject`.
-        activation: "softmax" or "sigmoid".
+        activation: As `resolve_activation` gives it.
         progress: As in `Mapper.fit`.
 
     Returns:

@@ -61,7 +61,7 @@ class SelfScore:
         num_new: How many of them played new at a time.
         mapper: Registry name.
         calibration: "harmonic", "keep-seen" or None.
-        activation: "softmax" or "sigmoid": what the head was taken to be trained for.
+        activation: "softmax", "sigmoid" or "sigmoid-top1".
         encoder: Id of the text encoder.
         classes: One entry a seen class that was hidden, in logit order.
     """
