@@ -11,9 +11,9 @@ its mean confidence on them is the stated one.
 
 For a softmax head that is all, as it ignores what the logits of an image have in common. A sigmoid head does not: the mean row,
 which is taken off the weights here, and the biases put all logits of an image at some level, and which one depends on images
-that are not at hand. So `scale` and a `level`, taken to be the same for all images, are those at which the binary cross-entropy
-on the features is least, as training sets them. There the probabilities of an image sum to the number of its classes, on
-average, which is one here. No confidence is stated: with one level for all, the usual one may be out of reach at any scale.
+that are not at hand. So `level`, taken to be the same for all images, is set so that the right class passes a probability of one
+half on a stated share of the features, then `scale` so that their binary cross-entropy is least, as training does. A stated
+mean confidence would not do: with one level for all, it may be out of reach at any scale.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ _MUCH_FLAT = 0.4
 # Of a usual ImageNet classifier on its validation photos: right 8 times in 10 and less sure of it than it could be.
 _ACCURACY = 0.80
 _CONFIDENCE = 0.70
-# Of heads that were trained with binary cross-entropy until they were as accurate: the share of images on which their class passes.
+# Share of images on which the right class passes one half, in linear heads trained with binary cross-entropy: 0.61 and 0.65 on test
+# images of the 73 seen classes of CUB-100, 0.65 on made-up clusters on which the head was right 8 times in 10.
 _PASSING = 0.65
 _MAX_SOLVED = 2**20  # logits that the scale and level of a sigmoid head are sought on
 _EXPONENTS = (-2.5, 1.0)  # of the scale, powers of 0.1
