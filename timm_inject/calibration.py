@@ -3,6 +3,9 @@
 A predicted row loses nearly every contest with trained ones, and by how much depends on the head and on the mapper. So the
 contest is rehearsed: seen classes, each with the row that a mapper predicted without it, play new ones, a few at a time, on
 pseudo-features of the head.
+
+Where the largest logit decides, new classes contend with the best seen one. In a sigmoid head each class passes a probability of
+one half by itself, and new classes contend with that: they must pass on images of their own and not on those of seen classes.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ CALIBRATIONS = ("harmonic", "keep-seen", None)
 MOVED_SHARE = 0.01
 _MAX_REHEARSALS = 40
 _GRID_STEPS = 1201
+_CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,9 @@ class _Rehearsal:
     """One set of seen classes playing new, on every pseudo-feature.
 
     Attributes:
-        margins: Best seen logit minus best new one; an offset above it gives the feature to the new class.
-        seen_hits: Whether the best seen class is the right one.
+        margins: Best seen logit minus best new one, or in a sigmoid head that of one half minus best new one; an offset above it
+            gives the feature to the new class.
+        seen_hits: Whether the best seen class is the right one, or in a sigmoid head, whether the right one passes.
         new_hits: Whether the best new class is the right one.
         is_new: Whether the feature is of a class that plays new.
     """
@@ -86,7 +91,9 @@ class Rehearsed:
     """How hidden seen classes did in the part of new ones, fractions in [0, 1].
 
     Attributes:
-        scores: `zsl_accuracy`, `seen_accuracy`, `unseen_accuracy` and `harmonic_mean`.
+        scores: `zsl_accuracy`, `seen_accuracy`, `unseen_accuracy` and `harmonic_mean`. In a sigmoid head an image of a seen class
+            counts as right where its class passes one half and no new one does; of a new class, where it passes and leads the
+            new ones.
         accuracy_of_class: (num_seen,) share of a class's pseudo-features that it won over all classes while it played new; NaN
             where it never did.
     """
@@ -96,13 +103,20 @@ class Rehearsed:
 
 
 def calibrate_rows(
-    fitted: FittedMapper, new_rows: Tensor, calibration: str | None, *, feature_dim: int, seed: int
+    fitted: FittedMapper,
+    new_rows: Tensor,
+    calibration: str | None,
+    *,
+    feature_dim: int,
+    seed: int,
+    activation: str = "softmax",
 ) -> CalibratedRows:
     """Make predicted rows fit for the head.
 
     With a calibration, each row gets the mean length of the seen rows about their mean, as the length of a prediction says
     how sure the mapper is and nothing about the class, and all get one offset on their bias. A head without bias has no
-    place for the offset; its rows get the length only.
+    place for the offset; its rows get the length only. The mean seen row, about which this is done, holds what the logits
+    of an image have in common, so new logits share it.
 
     Args:
         fitted: The mapper, with the rows that it predicts for seen classes without them.
@@ -111,6 +125,7 @@ def calibrate_rows(
             moves at most 1% of the pseudo-features of seen classes. None: the raw prediction.
         feature_dim: How many of a row's columns are weights; the rest, if any, is the bias.
         seed: Seeds the pseudo-features and who plays new.
+        activation: As `resolve_activation` gives it.
 
     Raises:
         MapperError: A calibration is asked for and the head has fewer than 3 seen classes.
@@ -120,13 +135,15 @@ def calibrate_rows(
         return CalibratedRows(new_rows, {})
     check_rehearsable(fitted)
     with isolated_float32(), torch.no_grad():
-        stage = _set_stage(fitted, calibration, feature_dim, seed)
+        stage = _set_stage(fitted, calibration, feature_dim, seed, activation)
         rehearsals = list(_rehearse(stage, len(new_rows)))
         if calibration is not None:
             new_rows = _rescale(new_rows, fitted.rows)
         margins = _margins(stage, new_rows[:, :feature_dim])
         offset, rehearsed = 0.0, 0.0
-        if calibration == "harmonic":
+        if calibration == "harmonic" and stage.pseudo.level is not None:
+            offset = rehearsed = _best_offset(rehearsals)  # one half is where it is, whatever the new classes
+        elif calibration == "harmonic":
             rehearsed = _best_offset(rehearsals)
             # The real new classes lie elsewhere than the rehearsed ones: keep the place among the margins, not the number.
             usual = torch.stack([rehearsal.margins[~rehearsal.is_new].median() for rehearsal in rehearsals]).mean()
@@ -141,7 +158,15 @@ def calibrate_rows(
         return CalibratedRows(new_rows, _scores(rehearsals, rehearsed))
 
 
-def rehearse(fitted: FittedMapper, calibration: str | None, *, feature_dim: int, num_new: int, seed: int) -> Rehearsed:
+def rehearse(
+    fitted: FittedMapper,
+    calibration: str | None,
+    *,
+    feature_dim: int,
+    num_new: int,
+    seed: int,
+    activation: str = "softmax",
+) -> Rehearsed:
     """Play the contest of seen and new classes with hidden seen classes alone; there are no real new ones.
 
     Args:
@@ -150,13 +175,14 @@ def rehearse(fitted: FittedMapper, calibration: str | None, *, feature_dim: int,
         feature_dim: How many of a row's columns are weights.
         num_new: How many classes play new at a time, at most one fold of them.
         seed: Seeds the pseudo-features and who plays new.
+        activation: As in `calibrate_rows`.
 
     Raises:
         MapperError: The head has fewer than 3 seen classes.
     """
     check_rehearsable(fitted)
     with isolated_float32(), torch.no_grad():
-        stage = _set_stage(fitted, calibration, feature_dim, seed)
+        stage = _set_stage(fitted, calibration, feature_dim, seed, activation)
         rehearsals = list(_rehearse(stage, num_new))
         offset = 0.0
         if fitted.rows.shape[1] > feature_dim:
@@ -181,20 +207,23 @@ def check_rehearsable(fitted: FittedMapper) -> None:
         )
 
 
-def _set_stage(fitted: FittedMapper, calibration: str | None, feature_dim: int, seed: int) -> _Stage:
+def _set_stage(fitted: FittedMapper, calibration: str | None, feature_dim: int, seed: int, activation: str) -> _Stage:
     rows = fitted.rows
     held_out = fitted.crossfit.rows if calibration is None else _rescale(fitted.crossfit.rows, rows)
     mean_weight = rows[:, :feature_dim].mean(0)
     weights = rows[:, :feature_dim] - mean_weight
     generator = torch.Generator().manual_seed(seed)
-    pseudo = draw_pseudo_features(weights, generator)
+    pseudo = draw_pseudo_features(weights, generator, activation)
     return _Stage(pseudo, weights, held_out[:, :feature_dim] - mean_weight, mean_weight, fitted.crossfit.fold, generator)
 
 
 def _margins(stage: _Stage, new_weights: Tensor) -> Tensor:
-    """Best seen logit minus best new one, on every pseudo-feature, before any offset."""
-    features = stage.pseudo.features
-    return (features @ stage.weights.T).amax(1) - (features @ (new_weights - stage.mean_weight).T).amax(1)
+    """The margins of `_Rehearsal` with the real new classes, on every pseudo-feature, before any offset."""
+    features, level = stage.pseudo.features, stage.pseudo.level
+    # In parts: with 100,000 new classes all logits at once would be a gigabyte.
+    parts = (features @ (part - stage.mean_weight).T for part in new_weights.split(_CHUNK))
+    best_new = torch.stack([logits.amax(1) for logits in parts]).amax(0)
+    return (features @ stage.weights.T).amax(1) - best_new if level is None else -level - best_new
 
 
 def _rescale(predicted: Tensor, rows: Tensor) -> Tensor:
@@ -211,12 +240,11 @@ def _rehearse(stage: _Stage, num_new: int) -> Iterator[_Rehearsal]:
         hidden[chosen] = True
         best_seen, seen_index = seen_logits.masked_fill(hidden, -torch.inf).max(1)
         best_new, new_position = new_logits[:, chosen].max(1)
-        yield _Rehearsal(
-            best_seen - best_new,
-            seen_index == pseudo.labels,
-            chosen[new_position] == pseudo.labels,
-            hidden[pseudo.labels],
-        )
+        seen_hits = seen_index == pseudo.labels
+        if pseudo.level is not None:
+            best_seen = torch.full_like(best_seen, -pseudo.level)
+            seen_hits = seen_logits.gather(1, pseudo.labels[:, None])[:, 0] >= -pseudo.level
+        yield _Rehearsal(best_seen - best_new, seen_hits, chosen[new_position] == pseudo.labels, hidden[pseudo.labels])
 
 
 def _casts(classes: Tensor, fold: Tensor, num_new: int, generator: torch.Generator) -> list[Tensor]:

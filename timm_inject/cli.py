@@ -16,6 +16,7 @@ import torch
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from tqdm import tqdm
 
+from timm_inject.activation import ACTIVATIONS
 from timm_inject.benchmark.cli import add_benchmark_command
 from timm_inject.cache import clear_cache, inspect_cache
 from timm_inject.classification import classify
@@ -132,6 +133,9 @@ def _add_mapper_options(command: argparse.ArgumentParser) -> None:
         "--mapper", default="icis", help=f"one of {', '.join(mapper_names())} (default: icis), auto, or a trained one: FOLDER|ID"
     )
     command.add_argument("--calibration", choices=[*(c for c in CALIBRATIONS if c), "none"], default="harmonic")
+    command.add_argument(
+        "--activation", choices=ACTIVATIONS, help="how the head was trained and is read (default: looked up in its config and tag)"
+    )
     command.add_argument("--no-descriptions", action="store_true", help="use names alone, look up no definitions")
     command.add_argument("--seed", type=int, default=0)
 
@@ -143,6 +147,7 @@ def _mapper_options(options: argparse.Namespace) -> dict[str, Any]:
         "encoder": options.encoder,
         "mapper": options.mapper,
         "calibration": None if options.calibration == "none" else options.calibration,
+        "activation": options.activation,
         "seed": options.seed,
     }
 

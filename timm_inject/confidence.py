@@ -47,7 +47,14 @@ class NameEstimates:
 
 
 def estimate_names(
-    descriptors: Tensor, rows: Tensor, unseen_descriptors: Tensor, new_rows: Tensor, *, feature_dim: int, seed: int
+    descriptors: Tensor,
+    rows: Tensor,
+    unseen_descriptors: Tensor,
+    new_rows: Tensor,
+    *,
+    feature_dim: int,
+    seed: int,
+    activation: str = "softmax",
 ) -> NameEstimates:
     """Estimate how each new row will do. Whatever mapper made the rows, their uncertainty is that of a Gaussian process.
 
@@ -58,6 +65,8 @@ def estimate_names(
         new_rows: (num_unseen, row_dim), as they are written into the head.
         feature_dim: How many of a row's columns are weights.
         seed: Seeds the draws.
+        activation: As `resolve_activation` gives it; in a sigmoid head a row wins an image where it passes one half and leads the
+            new ones.
     """
     with isolated_float32(), torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
@@ -65,7 +74,7 @@ def estimate_names(
         seen = weights - mean_weight
         new = new_rows[:, :feature_dim] - mean_weight
         bias = relative_biases(rows, new_rows, feature_dim)
-        model, _ = fit_feature_model(seen, generator)
+        model, _ = fit_feature_model(seen, generator, activation)
         posterior = _Posterior.fit(*_nearest(descriptors, seen, unseen_descriptors), unseen_descriptors)
         num_seen, num_new = len(seen), len(new)
         labels = torch.arange(num_seen, num_seen + num_new).repeat_interleave(_FEATURES_PER_CLASS)
@@ -74,6 +83,8 @@ def estimate_names(
             truth = torch.cat([seen, posterior.draw(generator)])
             features = model.draw(truth, labels, generator).features
             logits = features @ torch.cat([seen, new]).T + bias
+            if model.level is not None:
+                logits[:, :num_seen] = -model.level  # the rival is one half
             over_all += _hits(logits, labels)
             among_new += _hits(logits[:, num_seen:], labels - num_seen)
         return NameEstimates(over_all / _WORLDS, among_new / _WORLDS)

@@ -38,7 +38,7 @@ class Explanation:
         leans_on: (seen class, share): the seen rows whose weighted sum comes near the row, by how much each adds. The shares
             of all seen classes that add something sum to 1.
         takes_from: (seen class, share): which seen classes' images the row is likeliest to take, by the share of the class's
-            pseudo-features that it wins. Classes that lose none are left out.
+            pseudo-features that it wins, or in a sigmoid head, on which it passes one half. Classes that lose none are left out.
     """
 
     name: str
@@ -82,7 +82,7 @@ def explain(model: nn.Module, name: str, *, seen_class_names: Sequence[str] | st
     seen_rows, new_row = rows[: record.num_seen], rows[entry.index][None]
     shares = leans_on(seen_rows, new_row, labels, feature_dim=leaf.feature_dim)[0]
     rivals = torch.cat([seen_rows, rows[record.num_seen :]])
-    taken = _takes_from(rivals, entry.index, record.num_seen, leaf.feature_dim, seed)
+    taken = _takes_from(rivals, entry.index, record.num_seen, leaf.feature_dim, entry.activation, seed)
     return Explanation(entry.name, entry.index, shares, tuple((labels[position], share) for position, share in taken))
 
 
@@ -132,17 +132,19 @@ def rows_at_once(num_seen: int) -> int:
     return max(1, _TABLE_SIZE // num_seen)
 
 
-def _takes_from(rows: Tensor, index: int, num_seen: int, feature_dim: int, seed: int) -> list[tuple[int, float]]:
+def _takes_from(rows: Tensor, index: int, num_seen: int, feature_dim: int, activation: str, seed: int) -> list[tuple[int, float]]:
     """(seen class, share of its pseudo-features that the row `index` wins against all others), largest first."""
     with isolated_float32(), torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
         weights = rows[:, :feature_dim] - rows[:num_seen, :feature_dim].mean(0)
         biases = relative_biases(rows[:num_seen], rows[num_seen:], feature_dim)
-        model, _ = fit_feature_model(weights[:num_seen], generator)
+        model, _ = fit_feature_model(weights[:num_seen], generator, activation)
         candidates = _most_endangered(model, weights[:num_seen], weights[index])
         labels = candidates.repeat_interleave(_FEATURES_PER_CLASS)
         features = model.draw(weights[:num_seen], labels, generator).features
-        won = ((features @ weights.T + biases).argmax(1) == index).float().reshape(-1, _FEATURES_PER_CLASS).mean(1)
+        logits = features @ weights.T + biases
+        wins = logits.argmax(1) == index if model.level is None else logits[:, index] >= -model.level
+        won = wins.float().reshape(-1, _FEATURES_PER_CLASS).mean(1)
         order = won.argsort(descending=True, stable=True)[:_MAX_SHOWN]
         return [(int(candidates[i]), float(won[i])) for i in order if won[i] > 0]
 

@@ -98,6 +98,7 @@ def identify_settings(
     *,
     mapper: str,
     calibration: str | None,
+    activation: str,
     seed: int,
     encoder_id: str,
     seen_texts: Sequence[ClassText],
@@ -110,6 +111,7 @@ def identify_settings(
         record: Of the earlier injections, if any.
         mapper: Registry name.
         calibration: As in `inject`.
+        activation: As `resolve_activation` gives it.
         seed: As in `inject`.
         encoder_id: As the record names it.
         seen_texts: What the mapper learns from.
@@ -117,6 +119,8 @@ def identify_settings(
         seen_rows: One tensor a layer, (num_seen, row_dim).
     """
     sentences = [part for text in seen_texts for part in identity_of(text)]
+    if activation != "softmax":  # records of older versions have no other
+        sentences.append(activation)
     parts: list[str | Tensor] = [__version__, mapper, str(calibration), str(seed), encoder_id, *sentences, *seen_rows]
     base = content_key(*parts)[:16]
     probe = descriptor_probe(seen_descriptors)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from timm_inject.activation import Activation, resolve_activation
 from timm_inject.calibration import CALIBRATIONS, CalibratedRows, calibrate_rows
 from timm_inject.class_names import (
     ClassName,
@@ -22,7 +23,7 @@ from timm_inject.class_names import (
 from timm_inject.class_texts import ClassText, resolve_class_texts
 from timm_inject.confidence import MAX_NAMES, estimate_names
 from timm_inject.descriptors import encode_descriptors, sentences_of
-from timm_inject.encoder import EncoderSource, LoadedEncoder, resolve_encoder
+from timm_inject.encoder import EncoderSource, resolve_encoder
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, WeakClassWarning, list_some
 from timm_inject.explanation import leans_on, rows_at_once
 from timm_inject.fitting import FittedMapper, fit_and_crossfit
@@ -55,6 +56,7 @@ def inject(
     encoder: EncoderSource | None = None,
     mapper: str | Path | TrainedMapper = "icis",
     calibration: Literal["harmonic", "keep-seen"] | None = "harmonic",
+    activation: Activation | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> nn.Module:
@@ -81,6 +83,10 @@ def inject(
         calibration: How new rows compete with the seen ones, chosen without images: "harmonic" balances seen and unseen
             accuracy, "keep-seen" aims to let 1% of the seen predictions move (on photos it can be more than twice that), None
             keeps the raw prediction, which mostly loses to seen rows and is what heads of two classes get whatever is given.
+        activation: How the head was trained and is read: "softmax"; "sigmoid", each class by itself, so that new classes must
+            pass a probability of one half; or "sigmoid-top1", with binary cross-entropy, but the largest logit decides. None
+            takes what earlier injections took, what the model's config states (`problem_type`), or what its tag implies
+            ("a1_in1k" is "sigmoid-top1"), else "softmax".
         seed: Everything random follows from it; the global random state is neither read nor changed.
         progress: Called as `progress(step, done, total)`, a text and two numbers, while something slow runs.
 
@@ -111,6 +117,7 @@ def inject(
     classes = _resolve_classes(model, head, unseen_class_names, seen_class_names, descriptions)
     if classes.num_seen < MIN_CLASSES:  # none can be hidden; `_warn_of_weak` says so
         calibration = None
+    activation = resolve_activation(unwrap_model(model), activation, classes.record, classes.num_seen)
     loaded = resolve_encoder(encoder)
     seen_rows = [part[: classes.num_seen] for part in rows]
     if trained:
@@ -119,12 +126,19 @@ def inject(
     if mapper == AUTO:
         feature_dim = head.leaves[0].feature_dim
         mapper = choose_mapper(
-            seen_descriptors, seen_rows[0], feature_dim=feature_dim, calibration=calibration, seed=seed, progress=progress
+            seen_descriptors,
+            seen_rows[0],
+            feature_dim=feature_dim,
+            calibration=calibration,
+            activation=activation,
+            seed=seed,
+            progress=progress,
         )
     settings = identify_settings(
         classes.record,
         mapper=mapper,
         calibration=calibration,
+        activation=activation,
         seed=seed,
         encoder_id=loaded.encoder_id,
         seen_texts=classes.seen_texts,
@@ -139,11 +153,14 @@ def inject(
         else fit_and_crossfit(mapper, seen_descriptors, part, seed=seed, unseen_descriptors=unseen_descriptors, progress=progress)
         for layer, part in enumerate(seen_rows)
     ]
-    predicted = [_predict(*part, unseen_descriptors, calibration, seed) for part in zip(fitted, head.leaves, strict=True)]
+    predicted = [
+        _predict(*part, unseen_descriptors, calibration, activation, seed) for part in zip(fitted, head.leaves, strict=True)
+    ]
     new_rows = [part.rows for part in predicted]
     hashes = hash_rows(written_rows(head, new_rows))
-    outlooks = _look_ahead(classes, fitted[0], unseen_descriptors, new_rows[0], head.leaves[0], seed)
-    record = _make_record(classes, loaded, mapper, calibration, seed, predicted[0].self_score, settings, earlier, hashes, outlooks)
+    outlooks = _look_ahead(classes, fitted[0], unseen_descriptors, new_rows[0], head.leaves[0], activation, seed)
+    made = {"encoder": loaded.encoder_id, "mapper": mapper, "calibration": calibration, "activation": activation, "seed": seed}
+    record = _make_record(classes, made, predicted[0].self_score, settings, earlier, hashes, outlooks)
     _warn_of_weak(record, len(classes.unseen_texts))
     kept, appended = earlier.merge(head, new_rows)
     return resize_head(model, head, appended, kept=kept, config=_label_config(classes), record=record.to_dict())
@@ -238,13 +255,15 @@ def _resolve_classes(
     return _Classes([*known, *unseen], num_seen, seen_texts, unseen_texts, record)
 
 
-def _predict(fitted: FittedMapper, leaf: Leaf, unseen_descriptors: Tensor, calibration: str | None, seed: int) -> CalibratedRows:
+def _predict(
+    fitted: FittedMapper, leaf: Leaf, unseen_descriptors: Tensor, calibration: str | None, activation: str, seed: int
+) -> CalibratedRows:
     """Rows of one layer for the new classes, in the given order, learned from its rows for the seen ones alone."""
     new_rows = torch.empty(len(unseen_descriptors), fitted.rows.shape[1], dtype=torch.float32, device="cpu")
     size = rows_at_once(len(fitted.rows))
     for rows, part in zip(new_rows.split(size), unseen_descriptors.split(size), strict=True):
         rows.copy_(fitted.mapper.predict_rows(part))
-    return calibrate_rows(fitted, new_rows, calibration, feature_dim=leaf.feature_dim, seed=seed)
+    return calibrate_rows(fitted, new_rows, calibration, feature_dim=leaf.feature_dim, seed=seed, activation=activation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +276,13 @@ class _Outlook:
 
 
 def _look_ahead(
-    classes: _Classes, fitted: FittedMapper, unseen_descriptors: Tensor, new_rows: Tensor, leaf: Leaf, seed: int
+    classes: _Classes,
+    fitted: FittedMapper,
+    unseen_descriptors: Tensor,
+    new_rows: Tensor,
+    leaf: Leaf,
+    activation: str,
+    seed: int,
 ) -> list[_Outlook]:
     """Estimate how the rows of the first layer will do, and what they are made of."""
     names = [entry.name for entry in classes.names[: classes.num_seen]]
@@ -265,7 +290,13 @@ def _look_ahead(
     if classes.num_seen < MIN_CLASSES or len(new_rows) > MAX_NAMES:
         return [_Outlook(shares) for shares in leans]
     estimates = estimate_names(
-        fitted.descriptors, fitted.rows, unseen_descriptors, new_rows, feature_dim=leaf.feature_dim, seed=seed
+        fitted.descriptors,
+        fitted.rows,
+        unseen_descriptors,
+        new_rows,
+        feature_dim=leaf.feature_dim,
+        seed=seed,
+        activation=activation,
     )
     return [
         _Outlook(shares, round(value, 4), _describe_weakness(value, among_new) if value < WEAK else None)
@@ -310,17 +341,14 @@ def _label_config(classes: _Classes) -> dict[str, Any]:
 
 def _make_record(
     classes: _Classes,
-    encoder: LoadedEncoder,
-    mapper: str,
-    calibration: str | None,
-    seed: int,
+    made: dict[str, Any],
     self_score: dict[str, float],
     settings: Settings,
     earlier: EarlierRows,
     hashes: Sequence[str],
     outlooks: Sequence[_Outlook],
 ) -> InjectionRecord:
-    """The record with the new classes; of rows that were predicted again, the hash and what is expected of them change."""
+    """The record with the new classes, `made` with these settings; of rows predicted again, hash and outlook change."""
     num_again = len(earlier.again)
     known = list(classes.record.classes)
     for position, digest, ahead in zip(earlier.again, hashes, outlooks, strict=False):
@@ -333,13 +361,10 @@ def _make_record(
             descriptions=text.descriptions,
             description_source=text.source,
             synset=text.synset.wnid if text.synset else None,
-            encoder=encoder.encoder_id,
-            mapper=mapper,
-            calibration=calibration,
-            seed=seed,
             lemmas=text.lemmas,
             settings=settings.key,
             row_hash=hashes[num_again + position],
+            **made,
             **_fields_of(outlooks[num_again + position]),
         )
         for position, text in enumerate(classes.unseen_texts)

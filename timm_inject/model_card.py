@@ -243,15 +243,15 @@ def _self_score(record: InjectionRecord, has_plot: bool) -> list[str]:
 def _made_with(record: InjectionRecord) -> list[str]:
     groups: dict[tuple[str, ...], list[int]] = {}
     for entry in record.classes:
-        how = (entry.mapper, entry.calibration or "none", entry.encoder, str(entry.seed))
+        how = (entry.mapper, entry.calibration or "none", entry.activation, entry.encoder, str(entry.seed))
         groups.setdefault(how, []).append(entry.index)
     rows = [f"| {_ranges(logits)} | {' | '.join(map(escape, how))} |" for how, logits in groups.items()]
     versions = ", ".join(f"{escape(package)} {escape(version)}" for package, version in record.versions.items())
     return [
         "## Made with",
         "",
-        "| logits | mapper | calibration | encoder | seed |",
-        "|---|---|---|---|---|",
+        "| logits | mapper | calibration | activation | encoder | seed |",
+        "|---|---|---|---|---|---|",
         *rows[:_MAX_ROWS],
         "",
         f"{versions}." if versions else "",

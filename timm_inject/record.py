@@ -26,6 +26,7 @@ __all__ = [
     "base_of",
     "find_record",
     "injection_record",
+    "read_config",
     "start_record",
 ]
 
@@ -60,6 +61,7 @@ class InjectedClass:
         confidence: Share of its own images that the class is expected to win over all classes, estimated without images, a
             fraction in [0, 1]; None where it was not estimated.
         warning: What is doubtful about the class, in words, or None.
+        activation: "softmax", "sigmoid" or "sigmoid-top1", as in `inject`; "softmax" in records of older versions.
     """
 
     name: str
@@ -77,6 +79,7 @@ class InjectedClass:
     leans_on: tuple[tuple[str, float], ...] = ()
     confidence: float | None = None
     warning: str | None = None
+    activation: str = "softmax"
 
 
 _CLASS_FIELDS = tuple(item.name for item in fields(InjectedClass))
@@ -180,6 +183,7 @@ def _read_class(entry: Mapping[str, Any]) -> InjectedClass:
         leans_on=tuple((_text(name), _number(share, float)) for name, share in entry.get("leans_on", ())),
         confidence=None if confidence is None else _number(confidence, float),
         warning=_text_or_none(entry.get("warning")),
+        activation=_text(entry.get("activation", "softmax")),
     )
 
 
@@ -224,7 +228,7 @@ def find_record(model: nn.Module) -> InjectionRecord | None:
     """The same, or None where nothing was injected, or where the head was replaced since."""
     data = getattr(model, RECORD_ATTRIBUTE, None)
     if data is None:
-        data = _read_config(getattr(model, "pretrained_cfg", None)).get(CONFIG_KEY)
+        data = read_config(getattr(model, "pretrained_cfg", None)).get(CONFIG_KEY)
     if not data:
         return None
     record = InjectionRecord.from_dict(data)
@@ -254,7 +258,7 @@ def base_of(model: nn.Module) -> tuple[str | None, tuple[str, ...]]:
     return (hub_id if isinstance(hub_id, str) and hub_id else None), datasets
 
 
-def _read_config(pretrained_cfg: Any) -> dict[str, Any]:
+def read_config(pretrained_cfg: Any) -> dict[str, Any]:
     """The config.json that the model was loaded with: timm keeps none of its unknown keys on the model."""
     source = pretrained_cfg if isinstance(pretrained_cfg, Mapping) else {}
     path: str | None = None

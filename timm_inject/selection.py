@@ -24,6 +24,7 @@ def choose_mapper(
     feature_dim: int,
     calibration: str | None,
     seed: int,
+    activation: str = "softmax",
     progress: ProgressCallback | None = None,
 ) -> str:
     """The candidate with the best image-free harmonic mean, or without a calibration the best accuracy among hidden classes.
@@ -34,6 +35,7 @@ def choose_mapper(
         feature_dim: How many of a row's columns are weights.
         calibration: As in `inject`.
         seed: As in `inject`.
+        activation: As `resolve_activation` gives it.
         progress: As in `Mapper.fit`.
 
     Returns:
@@ -46,7 +48,8 @@ def choose_mapper(
     def score(name: str) -> float:
         fitted = fit_and_crossfit(name, descriptors, rows, seed=seed, progress=progress)
         num_new = usual_num_new(len(rows))
-        return rehearse(fitted, calibration, feature_dim=feature_dim, num_new=num_new, seed=seed).scores[figure]
+        rehearsed = rehearse(fitted, calibration, feature_dim=feature_dim, num_new=num_new, seed=seed, activation=activation)
+        return rehearsed.scores[figure]
 
     return max(CANDIDATES, key=score)
 

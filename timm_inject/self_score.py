@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from timm_inject.activation import Activation, resolve_activation
 from timm_inject.calibration import CALIBRATIONS, check_rehearsable, rehearse
 from timm_inject.class_names import resolve_seen_class_names
 from timm_inject.class_texts import resolve_class_texts
@@ -20,6 +21,7 @@ from timm_inject.fitting import FittedMapper
 from timm_inject.head import find_head, read_rows, unwrap_model
 from timm_inject.mappers import ProgressCallback
 from timm_inject.mappers.base import isolated_float32, normalize
+from timm_inject.record import find_record
 from timm_inject.selection import usual_num_new
 from timm_inject.trained_mapper import TrainedMapper, find_trained_mapper, fit_mapper
 
@@ -59,6 +61,7 @@ class SelfScore:
         num_new: How many of them played new at a time.
         mapper: Registry name.
         calibration: "harmonic", "keep-seen" or None.
+        activation: "softmax", "sigmoid" or "sigmoid-top1".
         encoder: Id of the text encoder.
         classes: One entry a seen class that was hidden, in logit order.
     """
@@ -73,6 +76,7 @@ class SelfScore:
     num_new: int
     mapper: str
     calibration: str | None
+    activation: str
     encoder: str
     classes: tuple[ClassSelfScore, ...]
 
@@ -90,6 +94,7 @@ def self_score(
     encoder: EncoderSource | None = None,
     mapper: str | Path | TrainedMapper = "icis",
     calibration: Literal["harmonic", "keep-seen"] | None = "harmonic",
+    activation: Activation | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> SelfScore:
@@ -106,6 +111,7 @@ def self_score(
         encoder: As in `inject`.
         mapper: As in `inject`.
         calibration: As in `inject`.
+        activation: As in `inject`.
         seed: Seeds the folds, the mapper and the pseudo-features.
         progress: As in `inject`.
 
@@ -120,6 +126,9 @@ def self_score(
     loaded = resolve_encoder(encoder)
     trained = find_trained_mapper(mapper)
     head = find_head(model)
+    plain = unwrap_model(model)
+    record = find_record(plain)
+    activation = resolve_activation(plain, activation, record, record.num_seen if record else head.num_classes)
     if trained is None:
         trained = fit_mapper(
             model,
@@ -128,13 +137,13 @@ def self_score(
             encoder=encoder,
             mapper=mapper,  # type: ignore[arg-type]  # what is no trained mapper is a name, which fit_mapper checks
             calibration=calibration,
+            activation=activation,
             seed=seed,
             progress=progress,
         )
     num_seen = trained.facts.num_seen
     if num_new is not None and not 1 <= num_new <= num_seen // 2:
         raise ArgumentValueError(f"`num_new` must be between 1 and half of the {num_seen} seen classes, got {num_new}.")
-    plain = unwrap_model(model)
     count = head.num_classes if seen_class_names is None else num_seen
     names = resolve_seen_class_names(plain, count, seen_class_names)[:num_seen]
     rows = [read_rows(leaf)[:num_seen] for leaf in head.leaves]
@@ -143,7 +152,7 @@ def self_score(
     check_rehearsable(fitted)
     num_new = num_new or usual_num_new(num_seen)
     feature_dim = head.leaves[0].feature_dim
-    rehearsed = rehearse(fitted, calibration, feature_dim=feature_dim, num_new=num_new, seed=seed)
+    rehearsed = rehearse(fitted, calibration, feature_dim=feature_dim, num_new=num_new, seed=seed, activation=activation)
     cosine, rank = _compare_rows(fitted, feature_dim)
     hidden = (fitted.crossfit.fold >= 0).nonzero()[:, 0].tolist()
     classes = tuple(
@@ -157,6 +166,7 @@ def self_score(
         num_new=num_new,
         mapper=trained.facts.mapper,
         calibration=calibration,
+        activation=activation,
         encoder=loaded.encoder_id,
         classes=classes,
     )

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from timm_inject.activation import Activation, resolve_activation
 from timm_inject.cache import content_key
 from timm_inject.class_names import resolve_seen_class_names
 from timm_inject.class_texts import ClassText, resolve_class_texts
@@ -283,6 +284,7 @@ def fit_mapper(
     encoder: EncoderSource | None = None,
     mapper: str = "icis",
     calibration: str | None = "harmonic",
+    activation: Activation | None = None,
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> TrainedMapper:
@@ -299,6 +301,7 @@ def fit_mapper(
         encoder: As in `inject`.
         mapper: A name from the registry, or "auto" as in `inject`.
         calibration: What "auto" chooses for, as in `inject`; a trained mapper serves any.
+        activation: As in `inject`; it too has a part in what "auto" chooses and in nothing else.
         seed: Everything random follows from it.
         progress: Called as `progress(step, done, total)`.
 
@@ -313,6 +316,7 @@ def fit_mapper(
     plain = unwrap_model(model)
     record = find_record(plain)
     num_seen = record.num_seen if record else head.num_classes
+    activation = resolve_activation(plain, activation, record, num_seen)
     if seen_class_names is None:
         check_not_projection(model, head)
         seen = resolve_seen_class_names(plain, head.num_classes)[:num_seen]
@@ -324,7 +328,13 @@ def fit_mapper(
     descriptors = encode_descriptors(texts, loaded, progress)
     if mapper == AUTO:
         mapper = choose_mapper(
-            descriptors, rows[0], feature_dim=head.leaves[0].feature_dim, calibration=calibration, seed=seed, progress=progress
+            descriptors,
+            rows[0],
+            feature_dim=head.leaves[0].feature_dim,
+            calibration=calibration,
+            activation=activation,
+            seed=seed,
+            progress=progress,
         )
     tensors = {"descriptors": descriptors}
     for position, part in enumerate(rows):
