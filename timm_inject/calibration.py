@@ -141,7 +141,7 @@ def calibrate_rows(
         margins = _margins(stage, new_rows[:, :feature_dim])
         offset, rehearsed = 0.0, 0.0
         if calibration == "harmonic" and stage.pseudo.level is not None:
-            offset = rehearsed = _best_offset(rehearsals)  # one half is the same for all classes
+            offset = rehearsed = _best_offset(rehearsals)  # one half is where it is, whatever the new classes
         elif calibration == "harmonic":
             rehearsed = _best_offset(rehearsals)
             # The real new classes lie elsewhere than the rehearsed ones: keep the place among the margins, not the number.

@@ -11,9 +11,9 @@ its mean confidence on them is the stated one.
 
 For a softmax head that is all, as it ignores what the logits of an image have in common. A sigmoid head does not: the mean row,
 which is taken off the weights here, and the biases put all logits of an image at some level, and which one depends on images
-that are not at hand. So `scale` and a `level`, taken to be the same for all images, are those at which the binary cross-entropy
-on the features is least, as training sets them. There the probabilities of an image sum to the number of its classes, on
-average, which is one here. No confidence is stated: with one level for all, the usual one may be out of reach at any scale.
+that are not at hand. So `level`, taken to be the same for all images, is set so that the right class passes a probability of one
+half on a stated share of the features, then `scale` so that their binary cross-entropy is least, as training does. A stated
+mean confidence would not do: with one level for all, it may be out of reach at any scale.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ _MUCH_FLAT = 0.4
 # Of a usual ImageNet classifier on its validation photos: right 8 times in 10 and less sure of it than it could be.
 _ACCURACY = 0.80
 _CONFIDENCE = 0.70
+# Share of images on which the right class passes one half, in linear heads trained with binary cross-entropy: 0.61 and 0.65 on test
+# images of the 73 seen classes of CUB-100, 0.65 on made-up clusters on which the head was right 8 times in 10.
+_PASSING = 0.65
 _MAX_SOLVED = 2**20  # logits that the scale and level of a sigmoid head are sought on
 _EXPONENTS = (-2.5, 1.0)  # of the scale, powers of 0.1
 _PER_CLASS = 2
@@ -203,27 +206,19 @@ def _confidence(logits: Tensor) -> float:
 
 
 def _fit_sigmoid(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """The exponent of the scale, and the level, at which the binary cross-entropy of the logits is least.
-
-    It is convex in both, so it is least where neither derivative says to go on. The level's is the sum of an image's probabilities
-    less one, the scale's the sum of (probability - truth) * logit, both on average.
-    """
+    """The exponent of the scale and the level: the stated share passes one half, then binary cross-entropy is least."""
     step = -(-logits.numel() // _MAX_SOLVED)
     logits, labels = logits[::step], labels[::step]
-    own = logits.gather(1, labels[:, None]).mean().item()
+    own = logits.gather(1, labels[:, None])
+    half = own.quantile(1 - _PASSING).item()
+    above = logits - half
 
     def slope(exponent: float) -> float:
-        scaled = logits * 10**-exponent
-        return ((scaled + _level(scaled)).sigmoid() * logits).sum(1).mean().item() - own
+        """Derivative of the cross-entropy by the scale."""
+        return ((above * 10**-exponent).sigmoid() * above).sum(1).mean().item() - (own.mean().item() - half)
 
     exponent = _solve_falling(slope, 0.0, *_EXPONENTS)
-    return exponent, _level(logits * 10**-exponent)
-
-
-def _level(logits: Tensor) -> float:
-    """What to add to all logits, so that an image's probabilities sum to one, on average."""
-    end = logits.abs().max().item() + 16.0
-    return -_solve_falling(lambda x: (logits - x).sigmoid().sum(1).mean().item(), 1.0, -end, end)
+    return exponent, -half * 10**-exponent
 
 
 def _solve_falling(function: Callable[[float], float], target: float, low: float, high: float) -> float:
