@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 
+from tests.hub_server import Hub
 from timm_inject import cache
 from timm_inject.offline import create_packaged_model
 
@@ -45,6 +46,14 @@ def own_cache(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def encoder():
     return WordEncoder()
+
+
+@pytest.fixture(scope="module")
+def hub():
+    """A Hub on 127.0.0.1."""
+    server = Hub()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.hub_server import Client, Failure, Fault, Hub
+from tests.hub_server import Client, Failure, Fault
 
 MODEL = """
 from tests.conftest import NAMES, WordEncoder
@@ -32,13 +32,6 @@ REQUESTS = [
     "POST /api/models/alice/zoo/commit/main",
 ]
 RETRIED = {3, 4, 5, 6}  # by the client itself; the others are asked once
-
-
-@pytest.fixture(scope="module")
-def hub():
-    server = Hub()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

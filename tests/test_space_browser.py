@@ -17,7 +17,6 @@ import timm
 
 import timm_inject
 from tests.conftest import needs_offline
-from tests.hub_server import Hub
 
 pytestmark = [pytest.mark.browser, needs_offline]
 
@@ -42,13 +41,6 @@ timm_inject.encoder.hub_is_reachable = timm_inject.offline.hub_is_reachable = la
 sys.path.insert(0, "examples/space")
 runpy.run_path("examples/space/app.py", run_name="__main__")
 """
-
-
-@pytest.fixture(scope="module")
-def hub():
-    server = Hub()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")
