@@ -112,13 +112,13 @@ def test_two_processes_may_write_one_entry(own_cache):
 
 
 def test_report_and_clear(own_cache, monkeypatch):
-    assert cache.inspect_cache().entries == {"embeddings": 0, "mappers": 0}
+    assert cache.inspect_cache().entries == {"embeddings": 0, "mappers": 0, "features": 0}
     cache.load_or_compute("mappers", KEY, lambda: {"x": torch.zeros(256)})
     cache.load_or_compute("embeddings", KEY, lambda: {"x": torch.zeros(16)})
     cache.load_or_compute("embeddings", NEW, lambda: {"x": torch.zeros(16)})
     report = cache.inspect_cache()
     assert report.directory == own_cache
-    assert report.entries == {"embeddings": 2, "mappers": 1}
+    assert report.entries == {"embeddings": 2, "mappers": 1, "features": 0}
     assert report.sizes == {kind: sum(p.stat().st_size for p in (own_cache / kind).iterdir()) for kind in cache.CACHE_KINDS}
     assert cache.clear_cache() == report
     assert not any(path.is_file() for path in own_cache.rglob("*"))

@@ -56,18 +56,19 @@ def test_cache(capsys, small_model, own_cache, monkeypatch):
         f"Cache in {own_cache}, at most 512 MB\n"
         "  embeddings        0 files       0.0 MB\n"
         "  mappers           0 files       0.0 MB\n"
+        "  features          0 files       0.0 MB\n"
     )
     inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     code, out, _ = run(capsys, "cache", "--json")
     report = json.loads(out)
     assert (code, report["entries"], report["cleared"]) == (
         0,
-        {"embeddings": 0, "mappers": 2},
+        {"embeddings": 0, "mappers": 2, "features": 1},
         False,
     )  # the mapper, and the kernel of the estimates
     assert report["directory"] == str(own_cache)
     assert "mappers           2 files" in run(capsys, "cache", "--clear")[1]
-    assert cache.inspect_cache().entries == {"embeddings": 0, "mappers": 0}
+    assert cache.inspect_cache().entries == {"embeddings": 0, "mappers": 0, "features": 0}
     assert run(capsys, "cache", "--clear", "--quiet") == (0, "", "")
     monkeypatch.setenv(cache.CACHE_VARIABLE, "off")
     assert run(capsys, "cache") == (0, "The cache is switched off.\n", "")

@@ -7,7 +7,7 @@ from scipy.stats import special_ortho_group
 from sklearn.kernel_ridge import KernelRidge
 
 from timm_inject.errors import MapperError
-from timm_inject.mappers import MAPPERS, create_mapper, icis, mapper_names
+from timm_inject.mappers import MAPPERS, create_mapper, icis, kernel_ridge, mapper_names
 from timm_inject.mappers.crossfit import assign_folds, crossfit
 from timm_inject.mappers.icis_paper import IcisPaperMapper, has_converged
 from timm_inject.mappers.kernel_ridge import choose_kernel, gaussian_kernel, leave_one_out_rows
@@ -164,7 +164,7 @@ def test_solved_shares_come_as_near_as_a_quadratic_programme():
 def test_many_rows_and_few_have_the_same_span():
     rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
     rows -= rows.mean(0)
-    many, svd = RowSpan.of(rows), torch.linalg.svdvals(rows)  # 9 > 2 x 4: by inner products
+    many, svd = RowSpan.of(rows), torch.linalg.svdvals(rows)
     assert torch.allclose(many.singular, svd, atol=1e-4)
     assert torch.allclose(many.coordinates @ many.basis, rows, atol=1e-4)
     wide = RowSpan.of(rows.T - rows.T.mean(0))
@@ -214,11 +214,13 @@ class TestPaper:
         networks = IcisNetworks(8, 12, generator=torch.Generator().manual_seed(0))
         descriptors, rows = related_classes(5, 8, 12)
         cosine = torch.nn.CosineSimilarity(dim=1)
+        of_descriptors = torch.relu(networks.descriptor_encoder(descriptors))
+        of_rows = torch.relu(networks.row_encoder(rows))
         by_hand = (
-            (1 - cosine(networks.descriptor_from_descriptor(descriptors), descriptors)).mean()
-            + (1 - cosine(networks.row_from_row(rows), rows)).mean()
-            + (1 - cosine(networks.descriptor_from_row(rows), descriptors)).mean()
-            + (1 - cosine(networks.row_from_descriptor(descriptors), rows)).mean()
+            (1 - cosine(networks.descriptor_decoder(of_descriptors), descriptors)).mean()
+            + (1 - cosine(networks.row_decoder(of_rows), rows)).mean()
+            + (1 - cosine(networks.descriptor_decoder(of_rows), descriptors)).mean()
+            + (1 - cosine(networks.row_decoder(of_descriptors), rows)).mean()
         )
         assert torch.allclose(icis_loss(networks, descriptors, rows, torch.ones(5, dtype=torch.bool)), by_hand)
 
@@ -236,9 +238,9 @@ class TestPaper:
         original = torch.optim.Adam
 
         class Recorded(original):
-            def __init__(self, parameters, lr):
+            def __init__(self, parameters, lr, **options):
                 steps.append(lr)
-                super().__init__(parameters, lr=lr)
+                super().__init__(parameters, lr=lr, **options)
 
             def step(self, *arguments):
                 steps.append("step")
@@ -278,6 +280,34 @@ def test_crossfit_predicts_every_class_without_itself():
     again = crossfit(lambda: create_mapper("kernel-ridge"), descriptors, changed, num_folds=5, fits=5, seed=0)
     assert torch.equal(result.rows[out], again.rows[out])  # the hidden rows had no say in their prediction
     assert not torch.equal(result.rows[~out], again.rows[~out])
+
+
+@pytest.mark.parametrize("name", ["icis", "kernel-ridge"])
+def test_a_mapper_on_other_classes_keeps_what_was_chosen(name, monkeypatch):
+    descriptors, rows = related_classes(60)
+    fitted = create_mapper(name).fit(descriptors, rows)
+    other = fitted.unfitted()
+    assert not other.tensors
+    for module in (icis, kernel_ridge):
+        monkeypatch.setattr(module, "choose_kernel", None)  # not to be called
+    other.fit(descriptors[:40], rows[:40])
+    assert {choice: other.tensors[choice].item() for choice in other.choices} == {
+        choice: fitted.tensors[choice].item() for choice in fitted.choices
+    }
+    same = fitted.unfitted().fit(descriptors, rows)
+    assert all(torch.equal(same.tensors[key], tensor) for key, tensor in fitted.tensors.items())
+
+
+def test_the_kernel_is_sought_from_the_middle_to_the_nearest_best():
+    tried = []
+
+    def score(value):
+        tried.append(value)
+        return {1: 0, 2: 9, 3: 4, 4: 3, 5: 2, 6: 8}[value]
+
+    assert kernel_ridge._climb((1, 2, 3, 4, 5, 6), score) == 2
+    assert 6 not in tried
+    assert kernel_ridge._climb((1, 2, 3), lambda value: 0) == 2
 
 
 def test_crossfit_of_a_slow_mapper_holds_out_what_it_says():

@@ -1,4 +1,4 @@
-"""A small disk cache for what is slow to compute again: text embeddings and fitted mappers.
+"""A small disk cache for what is slow to compute again: text embeddings, fitted mappers and pseudo-features.
 
 Files are safetensors, named by a hash of everything that determines their content, so an entry never goes stale. They are
 written to a temporary name and moved into place, so a killed process leaves no half-written entry, and two processes that
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 CACHE_VARIABLE = "TIMM_INJECT_CACHE"
-CACHE_KINDS = ("embeddings", "mappers")
+CACHE_KINDS = ("embeddings", "mappers", "features")
 _MAX_BYTES = 512_000_000
 # What a killed process left behind: nothing takes so long to write.
 _STALE_SECONDS = 3600.0

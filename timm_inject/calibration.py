@@ -235,10 +235,14 @@ def _rehearse(stage: _Stage, num_new: int) -> Iterator[_Rehearsal]:
     pseudo = stage.pseudo
     seen_logits = pseudo.features @ stage.weights.T
     new_logits = pseudo.features @ stage.held_out_weights.T
-    for chosen in _casts(pseudo.labels.unique(), stage.fold, num_new, stage.generator):
+    casts = _casts(pseudo.labels.unique(), stage.fold, num_new, stage.generator)
+    # Of so many best classes at least one is not hidden.
+    best = seen_logits.topk(min(max(map(len, casts)) + 1, seen_logits.shape[1]), dim=1)
+    for chosen in casts:
         hidden = torch.zeros(len(stage.weights), dtype=torch.bool)
         hidden[chosen] = True
-        best_seen, seen_index = seen_logits.masked_fill(hidden, -torch.inf).max(1)
+        first = hidden[best.indices].logical_not().int().argmax(1, keepdim=True)
+        best_seen, seen_index = (part.gather(1, first)[:, 0] for part in best)
         best_new, new_position = new_logits[:, chosen].max(1)
         seen_hits = seen_index == pseudo.labels
         if pseudo.level is not None:

@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--repo-id", metavar="REPO_ID", help="the place to load the model from that the card names")
     command.add_argument("--overwrite", action="store_true", help="replace a README.md that somebody wrote or changed")
 
-    command = _add(commands, "cache", _run_cache, "show what is cached: text embeddings and fitted mappers")
+    command = _add(commands, "cache", _run_cache, "show what is cached: text embeddings, fitted mappers and pseudo-features")
     command.add_argument("--clear", action="store_true", help="delete it")
 
     command = _add(commands, "demo", _run_demo, "the whole way on packaged weights and photos, without a network")

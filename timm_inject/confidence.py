@@ -20,7 +20,6 @@ from torch.nn.functional import cosine_similarity
 from timm_inject.cache import content_key, load_or_compute
 from timm_inject.mappers.base import isolated_float32, normalize
 from timm_inject.mappers.kernel_ridge import choose_kernel, gaussian_kernel
-from timm_inject.mappers.span import RowSpan
 from timm_inject.pseudo_features import fit_feature_model, relative_biases
 from timm_inject.version import __version__
 
@@ -75,13 +74,15 @@ def estimate_names(
         new = new_rows[:, :feature_dim] - mean_weight
         bias = relative_biases(rows, new_rows, feature_dim)
         model, _ = fit_feature_model(seen, generator, activation)
-        posterior = _Posterior.fit(*_nearest(descriptors, seen, unseen_descriptors), unseen_descriptors)
+        posterior = _Posterior.fit(*_nearest(descriptors, seen, unseen_descriptors), unseen_descriptors, model.basis)
+        seen_places = model.places(seen)
         num_seen, num_new = len(seen), len(new)
         labels = torch.arange(num_seen, num_seen + num_new).repeat_interleave(_FEATURES_PER_CLASS)
         over_all, among_new = torch.zeros(2, num_new, dtype=torch.float32)
         for _ in range(_WORLDS):
-            truth = torch.cat([seen, posterior.draw(generator)])
-            features = model.draw(truth, labels, generator).features
+            new_truth = posterior.draw(generator)
+            truth, places = torch.cat([seen, new_truth]), torch.cat([seen_places, model.places(new_truth)])
+            features = model.draw(truth, labels, generator, places=places).features
             logits = features @ torch.cat([seen, new]).T + bias
             if model.level is not None:
                 logits[:, :num_seen] = -model.level  # the rival is one half
@@ -124,11 +125,11 @@ class _Posterior:
     length: float
 
     @staticmethod
-    def fit(descriptors: Tensor, weights: Tensor, unseen_descriptors: Tensor) -> _Posterior:
+    def fit(descriptors: Tensor, weights: Tensor, unseen_descriptors: Tensor, basis: Tensor) -> _Posterior:
+        """Fit on the seen classes; `basis` holds the directions in which all weights of the head differ."""
         centre, offset = descriptors.mean(0), weights.mean(0)
         texts, new_texts = normalize(descriptors - centre), normalize(unseen_descriptors - centre)
-        span = RowSpan.of(weights - offset)
-        coordinates = span.coordinates
+        coordinates = (weights - offset) @ basis.T
         width, ridge = _choose_kernel_once(texts, coordinates)
         identity = torch.eye(len(texts), dtype=torch.float32)
         inverse = torch.linalg.inv(gaussian_kernel(texts, texts, width) + ridge * identity)
@@ -141,7 +142,7 @@ class _Posterior:
             gain * cross @ explained,
             _root(covariance + ridge * torch.eye(len(new_texts), dtype=torch.float32)),
             variance.sqrt(),
-            span.basis,
+            basis,
             offset,
             (weights - offset).norm(dim=1).mean().item(),
         )

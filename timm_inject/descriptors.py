@@ -64,8 +64,9 @@ def encode_descriptors(texts: Sequence[ClassText], encoder: LoadedEncoder, progr
 def _encode(groups: Sequence[Sequence[str]], encoder: LoadedEncoder, progress: ProgressCallback | None) -> Tensor:
     """The mean embedding of each group of texts, (num_groups, dim); every text's is of length 1.
 
-    Texts go to the encoder in order of their length, as a batch is padded to its longest, and each different text goes once. The
-    embeddings themselves are not kept: with many names they would take twice the memory of the descriptors.
+    Texts go to the encoder in order of their length, as a batch is padded to its longest, each different text once; those whose
+    embeddings come with the package do not go there. The embeddings themselves are not kept: with many names they would take twice
+    the memory of the descriptors.
     """
     owners: dict[str, list[int]] = {}
     for position, group in enumerate(groups):
@@ -74,8 +75,7 @@ def _encode(groups: Sequence[Sequence[str]], encoder: LoadedEncoder, progress: P
     if encoder.check_texts is not None:
         encoder.check_texts(owners)
     sums, done = torch.zeros(0, 0, dtype=torch.float32, device="cpu"), 0
-    for chunk in _chunks(sorted(owners, key=lambda text: (len(text), text))):
-        embeddings = _encode_chunk(chunk, encoder)
+    for chunk, embeddings in _embed(owners, encoder):
         if not done:
             sums = torch.zeros(len(groups), embeddings.shape[1], dtype=torch.float32, device="cpu")
         if embeddings.shape[1] != sums.shape[1]:
@@ -87,6 +87,18 @@ def _encode(groups: Sequence[Sequence[str]], encoder: LoadedEncoder, progress: P
         if progress is not None:
             progress("Encode the texts", done, len(owners))
     return sums.div_(torch.tensor([[len(group)] for group in groups], dtype=torch.float32, device="cpu"))
+
+
+def _embed(texts: Iterable[str], encoder: LoadedEncoder) -> Iterator[tuple[list[str], Tensor]]:
+    """Texts with their embeddings, some at a time: first those that come with the package, then the others."""
+    shipped, others = encoder.shipped(), list(texts)
+    if shipped is not None:
+        places = {text: place for text in others if (place := shipped.find(text)) is not None}
+        others = [text for text in others if text not in places]
+        if places:
+            yield list(places), normalize(shipped.embeddings[list(places.values())].float())
+    for chunk in _chunks(sorted(others, key=lambda text: (len(text), text))):
+        yield chunk, _encode_chunk(chunk, encoder)
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:

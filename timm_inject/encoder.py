@@ -12,10 +12,12 @@ from timm_inject.cache import content_key
 from timm_inject.errors import ArgumentTypeError, EncoderError
 from timm_inject.offline import INSTALL_HINT, hub_is_reachable, packaged_encoder_directory
 from timm_inject.precomputed import EMBEDDING_SUFFIXES, PrecomputedEncoder
+from timm_inject.shipped_embeddings import ShippedEmbeddings, find_shipped_embeddings
 
 __all__ = ["DEFAULT_ENCODER", "EncoderSource", "LoadedEncoder", "TextEncoder", "resolve_encoder"]
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+_WEIGHTS_NAME = "model.safetensors"
 # Batches whose activations stay in a CPU's cache; a GPU is busy with large ones only.
 _CPU_BATCH, _GPU_BATCH = 32, 256
 
@@ -42,12 +44,14 @@ class LoadedEncoder:
         cache_key: Identifies its weights for the cache of embeddings; None where they cannot be identified.
         load: Gives the encoder, the same one each time. Called only when some text is not in the cache.
         check_texts: Refuses texts that the encoder cannot encode, before the first is encoded; None where it takes any.
+        shipped: Gives the embeddings that come with the package where they are this encoder's, else None.
     """
 
     encoder_id: str
     cache_key: str | None
     load: Callable[[], TextEncoder]
     check_texts: Callable[[Iterable[str]], None] | None = None
+    shipped: Callable[[], ShippedEmbeddings | None] = lambda: None
 
 
 def resolve_encoder(encoder: EncoderSource | None) -> LoadedEncoder:
@@ -83,7 +87,7 @@ def _default_encoder() -> LoadedEncoder:
     packaged = packaged_encoder_directory()
     if _cached_revision(DEFAULT_ENCODER) is None and packaged is not None and not hub_is_reachable():
         # The packaged copy is the same file as on the Hub, so the record names the model, not the way it came.
-        return LoadedEncoder(DEFAULT_ENCODER, _folder_key(packaged), functools.cache(lambda: _load(str(packaged))))
+        return _from_folder(DEFAULT_ENCODER, packaged)
     return _hub_encoder(DEFAULT_ENCODER)
 
 
@@ -95,7 +99,13 @@ def _folder_encoder(folder: Path) -> LoadedEncoder:
     folder = folder.expanduser()
     if not folder.is_dir():
         raise EncoderError(f"The encoder folder '{folder}' does not exist. Pass a sentence-transformers folder or model id.")
-    return LoadedEncoder(str(folder), _folder_key(folder), functools.cache(lambda: _load(str(folder))))
+    return _from_folder(str(folder), folder)
+
+
+def _from_folder(encoder_id: str, folder: Path) -> LoadedEncoder:
+    load = functools.cache(lambda: _load(str(folder)))
+    key, weights = _folder_key(folder), folder / _WEIGHTS_NAME
+    return LoadedEncoder(encoder_id, key, load, shipped=lambda: find_shipped_embeddings(weights))
 
 
 def _hub_encoder(model_id: str) -> LoadedEncoder:
@@ -106,16 +116,31 @@ def _hub_encoder(model_id: str) -> LoadedEncoder:
             f"folder that holds a sentence-transformers model, or {INSTALL_HINT}, which carries {DEFAULT_ENCODER!r}."
         )
     key = content_key(model_id, revision) if revision else None
-    return LoadedEncoder(model_id, key, functools.cache(lambda: _load(model_id, local_files_only=not hub_is_reachable())))
+    load = functools.cache(lambda: _load(model_id, local_files_only=not hub_is_reachable()))
+
+    def shipped() -> ShippedEmbeddings | None:
+        if model_id != DEFAULT_ENCODER:
+            return None
+        if _cached_file(model_id, _WEIGHTS_NAME) is None:
+            load()  # fetches the weights, so that the first call gives what later ones give
+        return find_shipped_embeddings(_cached_file(model_id, _WEIGHTS_NAME))
+
+    return LoadedEncoder(model_id, key, load, shipped=shipped)
 
 
 def _cached_revision(model_id: str) -> str | None:
     """The commit of the model in the local Hugging Face cache, or None."""
+    path = _cached_file(model_id, "config.json")
+    return path.parent.name if path else None
+
+
+def _cached_file(model_id: str, name: str) -> Path | None:
+    """A file of the model in the local Hugging Face cache, or None."""
     try:
-        path = huggingface_hub.try_to_load_from_cache(model_id, "config.json")
+        path = huggingface_hub.try_to_load_from_cache(model_id, name)
     except huggingface_hub.errors.HFValidationError:
         return None
-    return Path(path).parent.name if isinstance(path, str) else None
+    return Path(path) if isinstance(path, str) else None
 
 
 def _folder_key(folder: Path) -> str:

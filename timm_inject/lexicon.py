@@ -4,7 +4,9 @@ A synset is one meaning. Its lemmas are the words for it ("tabby, tabby cat"), a
 meanings: "crane" is a bird and a machine. A word may carry a hint that picks one: "crane (bird)" or "crane, bird".
 """
 
+import contextlib
 import functools
+import gc
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -14,8 +16,8 @@ from timm.data.imagenet_info import ImageNetInfo
 
 __all__ = ["Lexicon", "Synset", "is_wnid", "label_set_wnids", "load_lexicon", "match_key"]
 
-# timm has no list of all synsets, but together these three label sets hold every one that it has words for.
-_LABEL_SETS_WITH_ALL_SYNSETS = ("imagenet-22k", "imagenet-21k-goog", "imagenet-22k-ms")
+# timm has no list of all synsets, but together these two label sets hold every one that it has words for.
+_LABEL_SETS_WITH_ALL_SYNSETS = ("imagenet-21k-goog", "imagenet-22k-ms")
 
 _WNID = re.compile(r"n\d{8}")
 _SEPARATORS = re.compile(r"[\s_\-\u2010-\u2015\u2212/\\,.;:()\[\]{}\"\u201c\u201d]+")
@@ -154,12 +156,27 @@ def load_lexicon() -> Lexicon:
 
     timm's public `ImageNetInfo` gives all of it, so neither its data files nor its private attributes are touched.
     """
-    wnids = {wnid for label_set in _LABEL_SETS_WITH_ALL_SYNSETS for wnid in label_set_wnids(label_set)}
-    info = ImageNetInfo()  # Each label set's object describes every synset.
-    pictured = set(label_set_wnids("imagenet-12k"))
-    # Of several senses the one that people photograph is meant: things before ideas, well-pictured things before others.
-    order = sorted(wnids, key=lambda wnid: (_field_of(wnid) is None, wnid not in pictured, wnid))
-    return Lexicon(_read_synset(info, wnid) for wnid in order)
+    with _without_garbage_collection():
+        first, second = _LABEL_SETS_WITH_ALL_SYNSETS
+        info = ImageNetInfo(first)  # each label set's object describes every synset
+        wnids = {*info.label_names(), *label_set_wnids(second)}
+        pictured = set(label_set_wnids("imagenet-12k"))
+        # Of several senses the one that people photograph is meant: things before ideas, well-pictured things before others.
+        order = sorted(wnids, key=lambda wnid: (_field_of(wnid) is None, wnid not in pictured, wnid))
+        return Lexicon(_read_synset(info, wnid) for wnid in order)
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Python looks for garbage each time that many objects were made; beside all of torch's that takes longer than making these."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _field_of(wnid: str) -> str | None:
@@ -191,7 +208,10 @@ def match_key(name: str) -> str:
     Case, accents on Latin letters, underscores, hyphens, brackets, commas, repeated spaces and possessive "'s" do not
     count: "Brewer_Blackbird" and "Brewer's blackbird" have the same key, "crane" and "crane (machine)" have not.
     """
-    text = name.casefold().translate(_APOSTROPHES)
+    text = name.casefold()
+    if text.isascii() and text.replace(" ", "").isalnum():
+        return " ".join(text.split())  # nearly every lemma, and nothing below would change it
+    text = text.translate(_APOSTROPHES)
     if not text.isascii():
         text = _LATIN_ACCENTS.sub("", unicodedata.normalize("NFKD", text).casefold())
         text = unicodedata.normalize("NFC", text)
@@ -238,7 +258,8 @@ def _support(synset: Synset, hint_words: list[str]) -> int:
 
 def _invert(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     inverted: dict[str, list[str]] = {}
-    for form, key in pairs:
-        if form != key:
-            inverted.setdefault(form, []).append(key)
+    with _without_garbage_collection():
+        for form, key in pairs:
+            if form != key:
+                inverted.setdefault(form, []).append(key)
     return inverted

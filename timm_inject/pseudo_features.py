@@ -24,8 +24,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from timm_inject.cache import content_key, load_or_compute
 from timm_inject.mappers.base import normalize
 from timm_inject.mappers.span import RowSpan
+from timm_inject.version import __version__
 
 __all__ = ["FeatureModel", "PseudoFeatures", "draw_pseudo_features", "fit_feature_model", "relative_biases"]
 
@@ -55,6 +57,7 @@ _MAX_SOLVED = 2**20  # logits that the scale and level of a sigmoid head are sou
 _EXPONENTS = (-2.5, 1.0)  # of the scale, powers of 0.1
 _PER_CLASS = 2
 _MIN_FEATURES, _MAX_FEATURES = 1500, 4096
+_NUMBERS = ("place_power", "noise_power", "place_gain", "noise_gain", "trace", "scale")  # of `FeatureModel`, beside its tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +106,9 @@ class FeatureModel:
         """Where features of classes with these (centred) weights lie: (n, feature_dim) -> (n, feature_dim)."""
         return ((weights @ self.basis.T) * self.spread**self.place_power) @ self.basis * self.place_gain
 
-    def draw(self, weights: Tensor, labels: Tensor, generator: torch.Generator) -> PseudoFeatures:
-        """Draw features of the classes `labels` in a world whose classes have these (centred) weights."""
-        places = self.places(weights)
+    def draw(self, weights: Tensor, labels: Tensor, generator: torch.Generator, *, places: Tensor | None = None) -> PseudoFeatures:
+        """Draw features of the classes `labels` in a world whose classes have these (centred) weights, and `places`, if known."""
+        places = self.places(weights) if places is None else places
         noise = _draw_noise(len(labels), self.spread**self.noise_power, self.basis, generator) * self.noise_gain
         traces = _draw_traces(weights, places, labels, generator)
         return PseudoFeatures(self.scale * (places[labels] + self.trace * traces + noise), labels, self.level)
@@ -114,13 +117,32 @@ class FeatureModel:
 def fit_feature_model(
     weights: Tensor, generator: torch.Generator, activation: str = "softmax"
 ) -> tuple[FeatureModel, PseudoFeatures]:
-    """Learn what the features of a head look like, and draw some of every class.
+    """Learn what the features of a head look like, and draw some of every class; through the cache.
 
     Args:
         weights: (num_classes, feature_dim), the head's weights without bias, centred on their mean.
         generator: Draws which classes leave traces, and the noise.
         activation: As `resolve_activation` gives it.
     """
+
+    def compute() -> dict[str, Tensor]:
+        model, pseudo = _fit(weights, generator, activation)
+        fields = {name: torch.as_tensor(getattr(model, name), dtype=torch.float64) for name in _NUMBERS}
+        level = {} if model.level is None else {"level": torch.tensor(model.level, dtype=torch.float64)}
+        drawn = {"features": pseudo.features, "labels": pseudo.labels, "generator": generator.get_state()}
+        return {"basis": model.basis, "spread": model.spread} | fields | level | drawn
+
+    # What is drawn next must be the same with and without the cache, so the generator's state is in the key and in the entry.
+    key = content_key(__version__, torch.__version__, "feature model", activation, generator.get_state(), weights)
+    entry = load_or_compute("features", key, compute)
+    generator.set_state(entry["generator"])
+    level = entry["level"].item() if "level" in entry else None
+    numbers = {name: entry[name].item() for name in _NUMBERS}
+    model = FeatureModel(entry["basis"], entry["spread"], level=level, **numbers)
+    return model, PseudoFeatures(entry["features"], entry["labels"], level)
+
+
+def _fit(weights: Tensor, generator: torch.Generator, activation: str) -> tuple[FeatureModel, PseudoFeatures]:
     labels = _draw_labels(len(weights), generator)
     span = RowSpan.of(weights)
     spread, youth = _without_flat_part(span.singular)

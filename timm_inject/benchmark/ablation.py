@@ -99,16 +99,17 @@ class AblationMapper(Mapper):
         return IcisNetworks.from_state(state).row_from_descriptor(descriptors)
 
     def _loss(self, networks: IcisNetworks, descriptors: Tensor, rows: Tensor, is_seen: Tensor) -> Tensor:
-        seen_descriptors = descriptors[is_seen]
+        of_descriptors = networks.encode_descriptors(descriptors)
         terms: list[Tensor] = []
         if self.step.reconstruction:
-            terms.append(self._distance(networks.descriptor_from_descriptor(descriptors), descriptors))
+            terms.append(self._distance(networks.descriptor_decoder(of_descriptors), descriptors))
         if len(rows):
-            terms.append(self._distance(networks.row_from_descriptor(seen_descriptors), rows))
-            if self.step.reconstruction:
-                terms.append(self._distance(networks.row_from_row(rows), rows))
-            if self.step.cross:
-                terms.append(self._distance(networks.descriptor_from_row(rows), seen_descriptors))
+            terms.append(self._distance(networks.row_decoder(of_descriptors[is_seen]), rows))
+            of_rows = networks.encode_rows(rows) if self.step.reconstruction or self.step.cross else None
+            if of_rows is not None and self.step.reconstruction:
+                terms.append(self._distance(networks.row_decoder(of_rows), rows))
+            if of_rows is not None and self.step.cross:
+                terms.append(self._distance(networks.descriptor_decoder(of_rows), descriptors[is_seen]))
         return torch.stack(terms).sum()
 
     def _distance(self, predicted: Tensor, target: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import ClassVar
@@ -30,16 +31,27 @@ class Mapper(ABC):
             them). The rows of such a mapper depend on which names are injected together.
         num_folds: Into how many folds the seen classes are dealt for calibration.
         crossfits: For how many of these the mapper is fitted again: all of them, but for mappers that are slow to fit.
+        choices: Which of the learned tensors are settings that `_fit` chose for the head.
         tensors: What was learned; empty before `fit`.
+        given: Choices of another mapper, which `_fit` takes over; empty where it has to choose.
     """
 
     name: ClassVar[str]
     uses_unseen_descriptors: ClassVar[bool] = False
     num_folds: ClassVar[int] = 5
     crossfits: ClassVar[int] = 5
+    choices: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
+        self.given: dict[str, float] = {}
+
+    def unfitted(self) -> Mapper:
+        """An unfitted mapper of this kind that takes over what this one chose: quick, and the nearest to it on other classes."""
+        other = copy.copy(self)
+        other.tensors = {}
+        other.given = {choice: self.tensors[choice].item() for choice in self.choices}
+        return other
 
     def fit(
         self,

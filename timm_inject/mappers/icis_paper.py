@@ -43,7 +43,7 @@ class IcisPaperMapper(Mapper):
     ) -> dict[str, Tensor]:
         networks = IcisNetworks(descriptors.shape[1], rows.shape[1], generator=generator)
         everyone = descriptors if unseen_descriptors is None else torch.cat([descriptors, unseen_descriptors])
-        optimizer = torch.optim.Adam(networks.parameters(), lr=_LEARNING_RATE)
+        optimizer = torch.optim.Adam(networks.parameters(), lr=_LEARNING_RATE, fused=True)
         losses: list[float] = []
         while len(losses) < _MAX_EPOCHS and not has_converged(losses):
             losses.append(_train_epoch(networks, optimizer, everyone, rows, generator))

@@ -55,27 +55,23 @@ class IcisNetworks(nn.Module):
 
     def row_from_descriptor(self, descriptors: Tensor) -> Tensor:
         """The prediction for new classes: (n, descriptor_dim) -> (n, row_dim)."""
-        return self._translate(self.descriptor_encoder, self.row_decoder, descriptors)
+        return self.row_decoder(self.encode_descriptors(descriptors))
 
-    def row_from_row(self, rows: Tensor) -> Tensor:
-        """Reconstruction: (n, row_dim) -> (n, row_dim)."""
-        return self._translate(self.row_encoder, self.row_decoder, rows)
+    def encode_descriptors(self, descriptors: Tensor) -> Tensor:
+        """Latents: (n, descriptor_dim) -> (n, latent_dim)."""
+        return self._encode(self.descriptor_encoder, descriptors)
 
-    def descriptor_from_row(self, rows: Tensor) -> Tensor:
-        """Cross-reconstruction: (n, row_dim) -> (n, descriptor_dim)."""
-        return self._translate(self.row_encoder, self.descriptor_decoder, rows)
+    def encode_rows(self, rows: Tensor) -> Tensor:
+        """Latents: (n, row_dim) -> (n, latent_dim)."""
+        return self._encode(self.row_encoder, rows)
 
-    def descriptor_from_descriptor(self, descriptors: Tensor) -> Tensor:
-        """Reconstruction: (n, descriptor_dim) -> (n, descriptor_dim)."""
-        return self._translate(self.descriptor_encoder, self.descriptor_decoder, descriptors)
-
-    def _translate(self, encoder: nn.Linear, decoder: nn.Linear, inputs: Tensor) -> Tensor:
+    def _encode(self, encoder: nn.Linear, inputs: Tensor) -> Tensor:
         latent = torch.relu(encoder(inputs))
         if self.training and self.dropout:
             # torch's own dropout draws from the global random state, which is the caller's.
             keep = torch.rand(latent.shape, generator=self._generator, dtype=torch.float32) >= self.dropout
             latent = latent * keep / (1 - self.dropout)
-        return decoder(latent)
+        return latent
 
 
 def icis_loss(networks: IcisNetworks, descriptors: Tensor, rows: Tensor, is_seen: Tensor) -> Tensor:
@@ -92,15 +88,17 @@ def icis_loss(networks: IcisNetworks, descriptors: Tensor, rows: Tensor, is_seen
 
     Source: section 3.2 of the paper.
     """
-    loss = _cosine_loss(networks.descriptor_from_descriptor(descriptors), descriptors)
-    seen_descriptors = descriptors[is_seen]
-    if len(seen_descriptors) == 0:
+    # Either decoder reads the same latents, so each side is encoded once.
+    of_descriptors = networks.encode_descriptors(descriptors)
+    loss = _cosine_loss(networks.descriptor_decoder(of_descriptors), descriptors)
+    if not is_seen.any():
         return loss
+    of_rows = networks.encode_rows(rows)
     return (
         loss
-        + _cosine_loss(networks.row_from_row(rows), rows)
-        + _cosine_loss(networks.descriptor_from_row(rows), seen_descriptors)
-        + _cosine_loss(networks.row_from_descriptor(seen_descriptors), rows)
+        + _cosine_loss(networks.row_decoder(of_rows), rows)
+        + _cosine_loss(networks.descriptor_decoder(of_rows), descriptors[is_seen])
+        + _cosine_loss(networks.row_decoder(of_descriptors[is_seen]), rows)
     )
 
 
