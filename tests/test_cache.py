@@ -116,9 +116,10 @@ def test_report_and_clear(own_cache, monkeypatch):
     cache.load_or_compute("mappers", KEY, lambda: {"x": torch.zeros(256)})
     cache.load_or_compute("embeddings", KEY, lambda: {"x": torch.zeros(16)})
     cache.load_or_compute("embeddings", NEW, lambda: {"x": torch.zeros(16)})
+    cache.load_or_compute("features", KEY, lambda: {"x": torch.zeros(8)})
     report = cache.inspect_cache()
     assert report.directory == own_cache
-    assert report.entries == {"embeddings": 2, "mappers": 1, "features": 0}
+    assert report.entries == {"embeddings": 2, "mappers": 1, "features": 1}
     assert report.sizes == {kind: sum(p.stat().st_size for p in (own_cache / kind).iterdir()) for kind in cache.CACHE_KINDS}
     assert cache.clear_cache() == report
     assert not any(path.is_file() for path in own_cache.rglob("*"))

@@ -121,3 +121,15 @@ def test_a_part_that_is_alike_in_all_directions_is_told_from_what_was_learned():
 
 def _centred(rows):
     return rows - rows.mean(0)
+
+
+def test_the_length_of_a_prediction_that_is_left_to_chance_does_not_count(fitted, monkeypatch):
+    """As the paper's cosine loss leaves it: ten times as long, most of the prediction would be a part of the mean row."""
+    one, raw = fitted[0], fitted[0].mapper.predict_rows(fitted[1])
+    monkeypatch.setattr(type(one.mapper), "knows_length", False)
+    held_out = type(one.crossfit)(one.crossfit.fold, 10 * one.crossfit.rows)
+    longer = type(one)(one.mapper, one.descriptors, one.rows, held_out)
+    usual, long = (
+        calibrate_rows(each, rows, "harmonic", feature_dim=23, seed=0).rows for each, rows in ((one, raw), (longer, 10 * raw))
+    )
+    assert torch.allclose(usual, long, atol=1e-3)

@@ -59,7 +59,6 @@ def test_only_other_texts_go_to_the_encoder(table):
     assert sorted(gone) == sorted(sentences_of(texts[1]))
     without = encode_descriptors(texts, LoadedEncoder("recorder", None, Recorder))
     assert torch.allclose(with_table, without, atol=3e-4)
-    assert torch.equal(with_table[1], without[1])
 
 
 def test_a_written_table_is_read_back(tmp_path):

@@ -29,6 +29,9 @@ CALIBRATIONS = ("harmonic", "keep-seen", None)
 # "keep-seen" aims at this share of the seen predictions. On photos the share that really moved was up to twice as large.
 MOVED_SHARE = 0.01
 _MAX_REHEARSALS = 40
+# Chosen on CUB-100's seen classes alone: heads for 55 of the 73, the other 18 in the part of new ones, five draws; rows of icis,
+# kernel-ridge and smo. There it loses 0.8 points of the best possible harmonic mean on their images, the best offset itself 1.1.
+_HARDLY_LESS = 0.005
 _GRID_STEPS = 1201
 _CHUNK = 4096
 
@@ -138,7 +141,7 @@ def calibrate_rows(
         stage = _set_stage(fitted, calibration, feature_dim, seed, activation)
         rehearsals = list(_rehearse(stage, len(new_rows)))
         if calibration is not None:
-            new_rows = _rescale(new_rows, fitted.rows)
+            new_rows = _rescale(new_rows, fitted)
         margins = _margins(stage, new_rows[:, :feature_dim])
         offset, rehearsed = 0.0, 0.0
         if calibration == "harmonic" and stage.pseudo.level is not None:
@@ -209,7 +212,7 @@ def check_rehearsable(fitted: FittedMapper) -> None:
 
 def _set_stage(fitted: FittedMapper, calibration: str | None, feature_dim: int, seed: int, activation: str) -> _Stage:
     rows = fitted.rows
-    held_out = fitted.crossfit.rows if calibration is None else _rescale(fitted.crossfit.rows, rows)
+    held_out = fitted.crossfit.rows if calibration is None else _rescale(fitted.crossfit.rows, fitted)
     mean_weight = rows[:, :feature_dim].mean(0)
     weights = rows[:, :feature_dim] - mean_weight
     generator = torch.Generator().manual_seed(seed)
@@ -226,16 +229,19 @@ def _margins(stage: _Stage, new_weights: Tensor) -> Tensor:
     return (features @ stage.weights.T).amax(1) - best_new if level is None else -level - best_new
 
 
-def _rescale(predicted: Tensor, rows: Tensor) -> Tensor:
+def _rescale(predicted: Tensor, fitted: FittedMapper) -> Tensor:
+    rows = fitted.rows
     mean_row = rows.mean(0)
+    if not fitted.mapper.knows_length:  # else most of what is left without the mean row would be a part of the mean row
+        predicted = normalize(predicted) * rows.norm(dim=1).mean()
     return normalize(predicted - mean_row) * (rows - mean_row).norm(dim=1).mean() + mean_row
 
 
 def _rehearse(stage: _Stage, num_new: int) -> Iterator[_Rehearsal]:
     pseudo = stage.pseudo
     seen_logits = pseudo.features @ stage.weights.T
-    new_logits = pseudo.features @ stage.held_out_weights.T
     casts = _casts(pseudo.labels.unique(), stage.fold, num_new, stage.generator)
+    new_logits = pseudo.features @ stage.held_out_weights.T
     # Of so many best classes at least one is not hidden.
     best = seen_logits.topk(min(max(map(len, casts)) + 1, seen_logits.shape[1]), dim=1)
     for chosen in casts:
@@ -264,13 +270,13 @@ def _casts(classes: Tensor, fold: Tensor, num_new: int, generator: torch.Generat
 
 
 def _best_offset(rehearsals: list[_Rehearsal]) -> float:
-    """The middle of the offsets whose harmonic mean is within 0.1% of the best."""
+    """The smallest offset whose harmonic mean is within 0.5% of the best: where little is gained, seen classes keep their images."""
     end = max(rehearsal.margins.abs().max().item() for rehearsal in rehearsals)
     grid = torch.linspace(-end, end, _GRID_STEPS, dtype=torch.float32)
     seen = torch.stack([_share(r, ~r.is_new, r.seen_hits, grid, moved=False) for r in rehearsals]).mean(0)
     unseen = torch.stack([_share(r, r.is_new, r.new_hits, grid, moved=True) for r in rehearsals]).mean(0)
     harmonic = 2 * seen * unseen / (seen + unseen).clamp_min(1e-9)
-    return grid[harmonic >= 0.999 * harmonic.max()].mean().item()
+    return grid[harmonic >= (1 - _HARDLY_LESS) * harmonic.max()].min().item()
 
 
 def _scores(rehearsals: list[_Rehearsal], offset: float) -> dict[str, float]:

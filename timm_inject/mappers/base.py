@@ -31,6 +31,7 @@ class Mapper(ABC):
             them). The rows of such a mapper depend on which names are injected together.
         num_folds: Into how many folds the seen classes are dealt for calibration.
         crossfits: For how many of these the mapper is fitted again: all of them, but for mappers that are slow to fit.
+        knows_length: Whether predicted rows are about as long as rows of the head, and not only point where they do.
         choices: Which of the learned tensors are settings that `_fit` chose for the head.
         tensors: What was learned; empty before `fit`.
         given: Choices of another mapper, which `_fit` takes over; empty where it has to choose.
@@ -40,6 +41,7 @@ class Mapper(ABC):
     uses_unseen_descriptors: ClassVar[bool] = False
     num_folds: ClassVar[int] = 5
     crossfits: ClassVar[int] = 5
+    knows_length: ClassVar[bool] = True
     choices: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:

@@ -30,6 +30,7 @@ class IcisPaperMapper(Mapper):
 
     name = "icis-paper"
     uses_unseen_descriptors = True
+    knows_length = False
     # One fold doubles the time; all five would take six times as long.
     crossfits = 1
 
