@@ -270,7 +270,7 @@ def _casts(classes: Tensor, fold: Tensor, num_new: int, generator: torch.Generat
 
 
 def _best_offset(rehearsals: list[_Rehearsal]) -> float:
-    """The smallest offset whose harmonic mean is within 0.5% of the best: where little is gained, seen classes keep their images."""
+    """The smallest offset whose harmonic mean is within 0.5% of the best: for a little gain no seen class loses images."""
     end = max(rehearsal.margins.abs().max().item() for rehearsal in rehearsals)
     grid = torch.linspace(-end, end, _GRID_STEPS, dtype=torch.float32)
     seen = torch.stack([_share(r, ~r.is_new, r.seen_hits, grid, moved=False) for r in rehearsals]).mean(0)
