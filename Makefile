@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-browser space space-folder census bench benchmark docs docs-outputs lint clean
+.PHONY: demo test test-slow test-browser space space-folder census embeddings bench benchmark docs docs-outputs lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/timm-inject demo
@@ -31,6 +31,10 @@ space-folder:
 
 census: $(VENV)/.installed-test
 	$(BIN)/python -m tests.census
+
+# The embeddings that come with the package; to be made anew when texts, sentences or the default encoder change.
+embeddings: $(VENV)/.installed-test
+	$(BIN)/python -m tests.shipped_table
 
 # How fast, about 15 minutes.
 bench: $(VENV)/.installed-bench
