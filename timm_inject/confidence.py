@@ -28,8 +28,8 @@ __all__ = ["MAX_NAMES", "NameEstimates", "estimate_names"]
 # Above this many names no estimate is made: its cost grows with their square.
 MAX_NAMES = 1000
 _MAX_SEEN = 1000
-# How often true rows are drawn, and features in each of these worlds. Worlds differ more than features within one, so many worlds of
-# few features make the surer mean.
+# How often true rows are drawn, and features in each of these worlds. Worlds differ more than features within one, so many worlds
+# of few features make the surer mean.
 _WORLDS = 16
 _FEATURES_PER_CLASS = 2
 

@@ -69,7 +69,10 @@ def _measure_head(num_classes: int, row_dim: int, *, is_full: bool, cache: Path)
 
 
 def measure_inject() -> Iterator[Measurement]:
-    """Three names into a head of a thousand, from a fresh process: with nothing cached, other names, the same names."""
+    """Three names into a head of a thousand, from a fresh process: with nothing cached, other names, the same names.
+
+    Once more with nothing cached as if the package held no embeddings: what a head with other classes than ImageNet-1k's takes.
+    """
     with tempfile.TemporaryDirectory() as folder:
         cache, options = Path(folder), {"model": _MODEL, "names": _NEW}
         yield _measured("inject", "nothing cached", "inject", measure_apart("inject", options, cache=cache))
@@ -79,6 +82,9 @@ def measure_inject() -> Iterator[Measurement]:
         yield _measured(
             "inject", "the same names before", "inject", measure_apart("inject", options, cache=cache, repeats=_REPEATS)
         )
+    with tempfile.TemporaryDirectory() as folder:
+        answer = measure_apart("inject", options | {"shipped": False}, cache=Path(folder))
+        yield _measured("inject", "nothing, nor texts in the package", "inject", answer)
 
 
 def measure_names(counts: Sequence[int]) -> Iterator[Measurement]:
