@@ -75,7 +75,7 @@ class _Stage:
     Attributes:
         pseudo: Features of every seen class.
         weights: (num_seen, feature_dim), the true ones.
-        held_out_weights: (num_seen, feature_dim), as predicted by a mapper that had not seen the class.
+        held_out_weights: (num_seen, feature_dim), as predicted by a mapper that was fitted without the class.
         mean_weight: (feature_dim,), what was taken off.
         fold: (num_seen,) in which the class was hidden.
         generator: Draws who plays new.
@@ -124,8 +124,8 @@ def calibrate_rows(
     Args:
         fitted: The mapper, with the rows that it predicts for seen classes without them.
         new_rows: (num_unseen, row_dim), as the mapper predicts them.
-        calibration: "harmonic": the offset with the best harmonic mean in rehearsal. "keep-seen": the largest offset that
-            moves at most 1% of the pseudo-features of seen classes. None: the raw prediction.
+        calibration: "harmonic": the smallest offset whose harmonic mean in rehearsal is within 0.5% of the best. "keep-seen": the
+            largest offset that moves at most 1% of the pseudo-features of seen classes. None: the raw prediction.
         feature_dim: How many of a row's columns are weights; the rest, if any, is the bias.
         seed: Seeds the pseudo-features and who plays new.
         activation: As `resolve_activation` gives it.
@@ -258,7 +258,7 @@ def _rehearse(stage: _Stage, num_new: int) -> Iterator[_Rehearsal]:
 
 
 def _casts(classes: Tensor, fold: Tensor, num_new: int, generator: torch.Generator) -> list[Tensor]:
-    """Sets of classes to play new; each within one fold, as a mapper that predicted one of them saw none of the others."""
+    """Sets of classes to play new; each within one fold, as the mapper that predicted one of them was fitted without the others."""
     casts: list[Tensor] = []
     for index in range(int(fold.max()) + 1):
         members = classes[fold[classes] == index]
@@ -276,6 +276,8 @@ def _best_offset(rehearsals: list[_Rehearsal]) -> float:
     seen = torch.stack([_share(r, ~r.is_new, r.seen_hits, grid, moved=False) for r in rehearsals]).mean(0)
     unseen = torch.stack([_share(r, r.is_new, r.new_hits, grid, moved=True) for r in rehearsals]).mean(0)
     harmonic = 2 * seen * unseen / (seen + unseen).clamp_min(1e-9)
+    if harmonic.max() == 0:
+        return 0.0  # no offset does any good
     return grid[harmonic >= (1 - _HARDLY_LESS) * harmonic.max()].min().item()
 
 

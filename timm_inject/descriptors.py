@@ -48,7 +48,7 @@ def encode_descriptors(texts: Sequence[ClassText], encoder: LoadedEncoder, progr
 
     Args:
         texts: One entry a class.
-        encoder: Loaded only when some text is not in the cache.
+        encoder: Loaded only when it is needed; see `LoadedEncoder`.
         progress: Called with the step's name, how many texts are done and how many there are.
 
     Returns:

@@ -42,9 +42,10 @@ class LoadedEncoder:
     Attributes:
         encoder_id: How the injection record names it.
         cache_key: Identifies its weights for the cache of embeddings; None where they cannot be identified.
-        load: Gives the encoder, the same one each time. Called only when some text is not in the cache.
+        load: Gives the encoder, the same one each time. Called only when some text is not in the cache, or when nothing of a
+            model on the Hub is on this machine yet.
         check_texts: Refuses texts that the encoder cannot encode, before the first is encoded; None where it takes any.
-        shipped: Gives the embeddings that come with the package where they are this encoder's, else None.
+        shipped: Gives the embeddings that come with the package where they are this encoder's, the default, else None.
     """
 
     encoder_id: str
@@ -87,7 +88,9 @@ def _default_encoder() -> LoadedEncoder:
     packaged = packaged_encoder_directory()
     if _cached_revision(DEFAULT_ENCODER) is None and packaged is not None and not hub_is_reachable():
         # The packaged copy is the same file as on the Hub, so the record names the model, not the way it came.
-        return _from_folder(DEFAULT_ENCODER, packaged)
+        load, weights = functools.cache(lambda: _load(str(packaged))), packaged / _WEIGHTS_NAME
+        shipped = functools.partial(find_shipped_embeddings, weights)
+        return LoadedEncoder(DEFAULT_ENCODER, _folder_key(packaged), load, shipped=shipped)
     return _hub_encoder(DEFAULT_ENCODER)
 
 
@@ -99,13 +102,8 @@ def _folder_encoder(folder: Path) -> LoadedEncoder:
     folder = folder.expanduser()
     if not folder.is_dir():
         raise EncoderError(f"The encoder folder '{folder}' does not exist. Pass a sentence-transformers folder or model id.")
-    return _from_folder(str(folder), folder)
-
-
-def _from_folder(encoder_id: str, folder: Path) -> LoadedEncoder:
-    load = functools.cache(lambda: _load(str(folder)))
-    key, weights = _folder_key(folder), folder / _WEIGHTS_NAME
-    return LoadedEncoder(encoder_id, key, load, shipped=lambda: find_shipped_embeddings(weights))
+    # None of the embeddings in the package: a folder with the same weights may pool them in another way.
+    return LoadedEncoder(str(folder), _folder_key(folder), functools.cache(lambda: _load(str(folder))))
 
 
 def _hub_encoder(model_id: str) -> LoadedEncoder:
@@ -121,7 +119,7 @@ def _hub_encoder(model_id: str) -> LoadedEncoder:
     def shipped() -> ShippedEmbeddings | None:
         if model_id != DEFAULT_ENCODER:
             return None
-        if _cached_file(model_id, _WEIGHTS_NAME) is None:
+        if revision is None:
             load()  # fetches the weights, so that the first call gives what later ones give
         return find_shipped_embeddings(_cached_file(model_id, _WEIGHTS_NAME))
 

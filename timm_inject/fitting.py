@@ -25,7 +25,7 @@ class FittedMapper:
         mapper: Fitted on all seen classes.
         descriptors: (num_seen, descriptor_dim), what it was fitted on.
         rows: (num_seen, row_dim), what it was fitted on.
-        crossfit: The seen rows as mappers predict them that were fitted without them.
+        crossfit: The seen rows as mappers predict them that were fitted without them, with settings chosen on all.
     """
 
     mapper: Mapper

@@ -134,7 +134,9 @@ def _add_zsl(datasets: Any, name: str, text: str) -> None:
         "--data-root", type=Path, metavar="DIR", help="holds res101.mat and att_splits.mat, or CUB/, SUN/, AWA2/ with them"
     )
     command.add_argument(
-        "--synthetic", action="store_true", help="made-up features of the dataset's real size instead, to see time and memory"
+        "--synthetic",
+        action="store_true",
+        help="made-up features of the dataset's real size instead, to see time and memory; icis-paper is stopped after 25 epochs",
     )
     command.add_argument(
         "--descriptors",

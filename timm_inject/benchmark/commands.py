@@ -25,6 +25,7 @@ from timm_inject.benchmark.report import (
     parts_table,
     replace_blocks,
     self_score_points,
+    speed_note,
     transfer_table,
 )
 from timm_inject.benchmark.results import Result, ResultStore, code_fingerprint
@@ -68,7 +69,12 @@ def run_zsl(options: argparse.Namespace) -> None:
     bases: dict[tuple[Protocol, int], BaseClassifier] = {}
     benchmarks = [
         ZslBenchmark(
-            dataset, dataset_descriptors(dataset, kind, data_root=data_root, encoder=encoder), kind, session.progress, bases
+            dataset,
+            dataset_descriptors(dataset, kind, data_root=data_root, encoder=encoder),
+            kind,
+            session.progress,
+            bases,
+            cut_recipe=options.synthetic,
         )
         for kind in options.descriptors
     ]
@@ -91,6 +97,7 @@ def run_zsl(options: argparse.Namespace) -> None:
         ablation_table(results, is_published_data=published),
         curve_table(results),
         descriptors_table(by_kind),
+        speed_note(results, at_least=True) if options.synthetic else "",
     ]
     name = f"{options.dataset.upper()}, {len(dataset.seen_classes)} + {len(dataset.unseen_classes)} classes"
     first = [result for result in results if result.setting.part == "table" and result.setting.protocol == protocols[0]]

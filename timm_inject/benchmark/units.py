@@ -119,7 +119,8 @@ def measure_calibrations(
     for setting in settings:
         start = time.perf_counter()
         calibration = None if setting.calibration == "none" else setting.calibration
-        calibrated = calibrate_rows(fitted, new_rows, calibration, feature_dim=problem.features.shape[1], seed=seed)
+        with without_cache():
+            calibrated = calibrate_rows(fitted, new_rows, calibration, feature_dim=problem.features.shape[1], seed=seed)
         seconds = fit_seconds | {"predict": shared + time.perf_counter() - start}
         yield replace(_score(problem, calibrated.rows, setting), self_score=calibrated.self_score, seconds=seconds)
 
@@ -136,7 +137,7 @@ def _score(problem: Problem, new_rows: Tensor, setting: Setting) -> Result:
 
 @contextlib.contextmanager
 def without_cache() -> Iterator[None]:
-    """Fit again whatever the disk cache holds: its key is the package's version, and a benchmark also runs between releases."""
+    """Compute again whatever the disk cache holds: its key is the package's version, and a benchmark also runs between releases."""
     before = os.environ.get(CACHE_VARIABLE)
     os.environ[CACHE_VARIABLE] = "off"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import mean
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ class IcisPaperMapper(Mapper):
     """Rows as they are, cosine losses, Adam at 1e-5 in batches of 16, until the training loss levels off.
 
     The cosine loss leaves the length of a predicted row to chance: it is what the decoder happens to give, as published.
+
+    Attributes:
+        max_epochs: Where training ends at the latest.
     """
 
     name = "icis-paper"
@@ -33,6 +37,7 @@ class IcisPaperMapper(Mapper):
     knows_length = False
     # One fold doubles the time; all five would take six times as long.
     crossfits = 1
+    max_epochs: ClassVar[int] = _MAX_EPOCHS
 
     def _fit(
         self,
@@ -46,12 +51,12 @@ class IcisPaperMapper(Mapper):
         everyone = descriptors if unseen_descriptors is None else torch.cat([descriptors, unseen_descriptors])
         optimizer = torch.optim.Adam(networks.parameters(), lr=_LEARNING_RATE, fused=True)
         losses: list[float] = []
-        while len(losses) < _MAX_EPOCHS and not has_converged(losses):
+        while len(losses) < self.max_epochs and not has_converged(losses):
             losses.append(_train_epoch(networks, optimizer, everyone, rows, generator))
             if progress is not None:
-                progress("Train the mapper", len(losses), _MAX_EPOCHS)
+                progress("Train the mapper", len(losses), self.max_epochs)
         if progress is not None:
-            progress("Train the mapper", _MAX_EPOCHS, _MAX_EPOCHS)
+            progress("Train the mapper", self.max_epochs, self.max_epochs)
         tensors = {name: tensor.detach().clone() for name, tensor in networks.state_dict().items()}
         sizes = {"descriptor_dim": torch.tensor(descriptors.shape[1]), "num_epochs": torch.tensor(len(losses))}
         return tensors | sizes

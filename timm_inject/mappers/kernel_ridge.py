@@ -120,7 +120,7 @@ def choose_kernel(descriptors: Tensor, centred_rows: Tensor) -> KernelChoice:
 
 
 def middle_cosine(descriptors: Tensor, centred_rows: Tensor) -> float:
-    """The mean cosine from where `choose_kernel` starts: tells good descriptors from bad ones at a tenth of its cost."""
+    """The mean cosine from where `choose_kernel` starts: tells good descriptors from bad ones at a fraction of its cost."""
     return _leave_one_out_score(descriptors, centred_rows)(_middle(WIDTHS), _MIDDLE_RIDGE).cosine
 
 

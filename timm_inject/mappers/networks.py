@@ -57,6 +57,18 @@ class IcisNetworks(nn.Module):
         """The prediction for new classes: (n, descriptor_dim) -> (n, row_dim)."""
         return self.row_decoder(self.encode_descriptors(descriptors))
 
+    def row_from_row(self, rows: Tensor) -> Tensor:
+        """Reconstruction: (n, row_dim) -> (n, row_dim)."""
+        return self.row_decoder(self.encode_rows(rows))
+
+    def descriptor_from_row(self, rows: Tensor) -> Tensor:
+        """Cross-reconstruction: (n, row_dim) -> (n, descriptor_dim)."""
+        return self.descriptor_decoder(self.encode_rows(rows))
+
+    def descriptor_from_descriptor(self, descriptors: Tensor) -> Tensor:
+        """Reconstruction: (n, descriptor_dim) -> (n, descriptor_dim)."""
+        return self.descriptor_decoder(self.encode_descriptors(descriptors))
+
     def encode_descriptors(self, descriptors: Tensor) -> Tensor:
         """Latents: (n, descriptor_dim) -> (n, latent_dim)."""
         return self._encode(self.descriptor_encoder, descriptors)

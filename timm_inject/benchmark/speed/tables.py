@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from timm_inject.benchmark.report import markdown_table
+from timm_inject.benchmark.slow import FEWEST_EPOCHS
 from timm_inject.benchmark.speed.records import Measurement
-from timm_inject.benchmark.speed.sections import FEWEST_EPOCHS
 from timm_inject.benchmark.speed.worker import STAGES
 
 __all__ = ["machine_line", "speed_tables"]
