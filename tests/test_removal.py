@@ -39,8 +39,9 @@ def test_twice_is_once(small_model, calibration, dtype):
     assert injection_record(small_model) == injection_record(once)
     assert small_model.pretrained_cfg == once.pretrained_cfg
     inject(alone, NEW[:1], encoder=WordEncoder(), calibration=calibration)
-    # The offset depends on how many classes come together, or the equality above would say nothing.
-    assert torch.equal(alone.fc.bias, once.fc.bias[:11]) == (calibration is None)
+    # The offset depends on how many classes come together, or the equality above would say nothing. Raw rows do not, but for the
+    # last bits: a product of one row and of three may add up in another order.
+    assert torch.allclose(alone.fc.bias, once.fc.bias[:11], rtol=1e-4) == (calibration is None)
 
 
 def test_twice_is_once_after_saving_loading_and_removing(small_model, tmp_path):
