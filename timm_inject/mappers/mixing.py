@@ -35,7 +35,7 @@ def solve_shares(gram: Tensor, target: Tensor, steps: int, *, allowed: Tensor | 
     for _ in range(steps):
         shares = torch.softmax(logarithms, dim=1)
         slope = torch.matmul(shares[:, None], gram)[:, 0] if gram.ndim == 3 else shares @ gram
-        logarithms -= 2 * (slope - target.clamp_min(-1))
+        logarithms -= 2 * (slope - target)
     return torch.softmax(logarithms, dim=1)
 
 
