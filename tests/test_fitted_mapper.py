@@ -180,7 +180,7 @@ HOSTILE = {
     "config is a list": lambda f: (f / "config.json").write_text("[]"),
     "config is deep": lambda f: (f / "config.json").write_text("[" * 100_000),
     "facts are a list": lambda f: (f / "config.json").write_text('{"timm_inject_mapper": []}'),
-    "another format": lambda f: _edit(f, format=2),
+    "another format": lambda f: _edit(f, format=99),
     "unknown mapper": lambda f: _edit(f, mapper="os.system"),
     "mapper is no text": lambda f: _edit(f, mapper=["icis"]),
     "seed is no number": lambda f: _edit(f, seed="0"),

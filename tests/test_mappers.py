@@ -10,7 +10,8 @@ from timm_inject.errors import MapperError
 from timm_inject.mappers import MAPPERS, create_mapper, icis, kernel_ridge, mapper_names
 from timm_inject.mappers.crossfit import assign_folds, crossfit
 from timm_inject.mappers.icis_paper import IcisPaperMapper, has_converged
-from timm_inject.mappers.kernel_ridge import choose_kernel, gaussian_kernel, leave_one_out_rows
+from timm_inject.mappers.kernel_blend import KernelBlend, Texts, choose_blend
+from timm_inject.mappers.kernel_ridge import gaussian_kernel, leave_one_out_rows
 from timm_inject.mappers.mixing import nearest_shares, solve_shares
 from timm_inject.mappers.networks import IcisNetworks, icis_loss
 from timm_inject.mappers.span import RowSpan
@@ -120,21 +121,63 @@ def test_icis_takes_roots_of_percentages_and_leaves_other_descriptors_alone():
     percentages = torch.rand(60, 16, generator=generator) ** 4
     map_ = torch.randn(16, 24, generator=generator)
     roots = torch.nn.functional.normalize(percentages.sqrt(), dim=1)
-    assert create_mapper("icis").fit(torch.nn.functional.normalize(percentages, dim=1), roots @ map_).tensors["power"] == 0.5
+    percent = create_mapper("icis").fit(torch.nn.functional.normalize(percentages, dim=1), roots @ map_)
+    assert set(percent.tensors["powers"].tolist()) == {0.5}
     descriptors, rows = related_classes()
-    assert create_mapper("icis").fit(descriptors, rows).tensors["power"] == 1.0
+    assert _share_of_power(create_mapper("icis").fit(descriptors, rows), 1.0) > 0.5
+
+
+def _share_of_power(mapper, power):
+    return mapper.tensors["shares"][mapper.tensors["powers"] == power].sum().item()
 
 
 def test_the_mix_gets_a_weight_where_it_finds_rows_that_kernel_ridge_does_not():
     descriptors, rows = related_classes()
     coordinates = rows - rows.mean(0)
-    texts = icis._Texts.of(descriptors, 1.0)
-    good, weights = choose_kernel(texts.centred, coordinates), icis.IcisParts().mix_weights
-    blind = replace(good, width=1e-3)  # sees each class alone, so that it predicts nothing for the others
-    assert icis._choose_mix_weight(texts, coordinates, good, weights) == 0.0
-    assert icis._choose_mix_weight(texts, coordinates, blind, weights) > 0.0
-    few = icis._Texts.of(descriptors[:20], 1.0)
-    assert icis._choose_mix_weight(few, coordinates[:20], blind, weights) == 0.0  # too few ranks to choose by
+    weights = icis.IcisParts().mix_weights
+    good, ridge = choose_blend(descriptors, coordinates, (1.0,))
+    blind = replace(good, widths=torch.full_like(good.widths, 1e-3))  # sees each class alone: predicts nothing for the others
+    assert icis._choose_mix_weight(descriptors, coordinates, good, ridge, weights) == 0.0
+    assert icis._choose_mix_weight(descriptors, coordinates, blind, ridge, weights) > 0.0
+
+
+def test_the_mix_gets_no_weight_for_a_gain_that_may_be_chance(monkeypatch):
+    descriptors, rows = related_classes(20)
+    rows = rows + 2.0 * rows.std() * torch.randn(rows.shape, generator=torch.Generator().manual_seed(2))
+    coordinates, weights = rows - rows.mean(0), icis.IcisParts().mix_weights
+    blend, ridge = choose_blend(descriptors, coordinates, (1.0,))
+    assert icis._choose_mix_weight(descriptors, coordinates, blend, ridge, weights) == 0.0
+    monkeypatch.setattr(icis, "_CLEAR", 0.0)
+    assert icis._choose_mix_weight(descriptors, coordinates, blend, ridge, weights) > 0.0  # on average it had looked better
+
+
+def test_a_blend_is_the_sum_of_its_kernels():
+    descriptors, _ = related_classes(30)
+    new, _ = related_classes(40)
+    powers, widths, shares = torch.tensor([[1.0, 0.4, 0.5], [0.5, 0.9, 0.3], [1.0, 0.7, 0.2]], dtype=torch.float64).T
+    blend = KernelBlend(powers, widths, shares)
+    expected = torch.zeros(40, 30)
+    for power, width, share in zip(powers.tolist(), widths.tolist(), shares.tolist(), strict=True):
+        texts = Texts.of(descriptors, power)
+        expected += share * gaussian_kernel(texts.centred_of(new), texts.centred, width)
+    assert torch.allclose(blend.kernel(new, descriptors), expected, atol=1e-6)
+    assert torch.allclose(blend.kernel(descriptors, descriptors).diagonal(), torch.ones(30), atol=1e-5)
+    assert blend.main_power == 1.0
+
+
+def test_shares_fall_with_what_a_kernel_predicts_worse_and_the_best_can_have_all():
+    descriptors, rows = related_classes(40)
+    coordinates = rows - rows.mean(0)
+    blend, ridge = choose_blend(descriptors, coordinates, (1.0,))
+    only, _ = choose_blend(descriptors, coordinates, (1.0,), only_best=True)
+    assert len(blend.widths) > 1 == len(only.widths)
+    assert blend.shares.sum().item() == pytest.approx(1.0)
+    assert only.widths[0] == blend.widths[blend.shares.argmax()]
+    kernels = [gaussian_kernel(*[Texts.of(descriptors, 1.0).centred] * 2, width) for width in blend.widths.tolist()]
+    cosines = torch.tensor([kernel_ridge.mean_cosine(kernel, coordinates, kernel_ridge.MIDDLE_RIDGE) for kernel in kernels])
+    log_ratios = blend.shares.log() - blend.shares.log()[0]
+    assert torch.allclose(log_ratios.float(), 3 * 40 * (cosines - cosines[0]), atol=1e-2)
+    assert ridge in kernel_ridge.RIDGES
 
 
 def test_shares_are_shares_and_never_the_class_itself():
@@ -286,12 +329,10 @@ def test_a_mapper_on_other_classes_keeps_what_was_chosen(name, monkeypatch):
     fitted = create_mapper(name).fit(descriptors, rows)
     other = fitted.unfitted()
     assert not other.tensors
-    for module in (icis, kernel_ridge):
-        monkeypatch.setattr(module, "choose_kernel", None)  # not to be called
+    monkeypatch.setattr(icis, "choose_blend", None)  # not to be called
+    monkeypatch.setattr(kernel_ridge, "choose_kernel", None)
     other.fit(descriptors[:40], rows[:40])
-    assert {choice: other.tensors[choice].item() for choice in other.choices} == {
-        choice: fitted.tensors[choice].item() for choice in fitted.choices
-    }
+    assert all(torch.equal(other.tensors[choice], fitted.tensors[choice]) for choice in fitted.choices)
     same = fitted.unfitted().fit(descriptors, rows)
     assert all(torch.equal(same.tensors[key], tensor) for key, tensor in fitted.tensors.items())
 
@@ -303,9 +344,9 @@ def test_the_kernel_is_sought_from_the_middle_to_the_nearest_best():
         tried.append(value)
         return {1: 0, 2: 9, 3: 4, 4: 3, 5: 2, 6: 8}[value]
 
-    assert kernel_ridge._climb((1, 2, 3, 4, 5, 6), score) == 2
+    assert kernel_ridge.climb((1, 2, 3, 4, 5, 6), score) == 2
     assert 6 not in tried
-    assert kernel_ridge._climb((1, 2, 3), lambda value: 0) == 2
+    assert kernel_ridge.climb((1, 2, 3), lambda value: 0) == 2
 
 
 def test_crossfit_of_a_slow_mapper_holds_out_what_it_says():

@@ -43,7 +43,7 @@ __all__ = ["TrainedMapper", "find_trained_mapper", "fit_mapper"]
 _CONFIG_NAME = "config.json"
 _TENSORS_NAME = "mapper.safetensors"
 _CONFIG_KEY = "timm_inject_mapper"
-_FORMAT = 1
+_FORMAT = 2  # 2: `icis` with several kernels
 _PROBED_CLASSES = 4
 
 

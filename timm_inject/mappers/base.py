@@ -46,13 +46,13 @@ class Mapper(ABC):
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
-        self.given: dict[str, float] = {}
+        self.given: dict[str, Tensor] = {}
 
     def unfitted(self) -> Mapper:
         """An unfitted mapper of this kind that takes over what this one chose: quick, and the nearest to it on other classes."""
         other = copy.copy(self)
         other.tensors = {}
-        other.given = {choice: self.tensors[choice].item() for choice in self.choices}
+        other.given = {choice: self.tensors[choice] for choice in self.choices}
         return other
 
     def fit(

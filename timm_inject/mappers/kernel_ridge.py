@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -16,12 +16,18 @@ from timm_inject.mappers.base import Mapper, ProgressCallback
 from timm_inject.mappers.span import RowSpan
 
 __all__ = [
+    "MIDDLE_RIDGE",
+    "RIDGES",
+    "WIDTHS",
     "KernelChoice",
     "KernelRidgeMapper",
+    "KernelScores",
     "choose_kernel",
+    "climb",
     "gaussian_kernel",
     "leave_one_out_rows",
-    "middle_cosine",
+    "mean_cosine",
+    "middle",
     "solve_ridge",
 ]
 
@@ -29,7 +35,7 @@ __all__ = [
 # is 1). First the width is chosen at the middle ridge, then the ridge; each on the seen classes, predicted without themselves.
 WIDTHS = (0.2, 0.25, 0.3, 0.35, 0.45, 0.7, 1.0, 1.5)
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)
-_MIDDLE_RIDGE = 0.1
+MIDDLE_RIDGE = 0.1
 # Each pair tried costs the cube of this, so heads of 12,000 or 21,000 classes try them on every sixth or eleventh class.
 _MAX_TRIED = 2000
 
@@ -69,7 +75,8 @@ class KernelRidgeMapper(Mapper):
     ) -> dict[str, Tensor]:
         mean_row = rows.mean(0)
         centred = rows - mean_row
-        chosen = KernelChoice(**self.given) if self.given else choose_kernel(descriptors, centred)
+        given = {name: choice.item() for name, choice in self.given.items()}
+        chosen = KernelChoice(**given) if given else choose_kernel(descriptors, centred)
         return {
             "descriptor_dim": torch.tensor(descriptors.shape[1]),
             "seen_descriptors": descriptors,
@@ -114,36 +121,58 @@ def choose_kernel(descriptors: Tensor, centred_rows: Tensor) -> KernelChoice:
     From the middle of the widths it goes to where the cosine is better as long as there is such a neighbour, then so among the
     ridges. Of more than 2000 classes, evenly spaced ones are used.
     """
-    score = _leave_one_out_score(descriptors, centred_rows)
-    width = _climb(WIDTHS, lambda width: score(width, _MIDDLE_RIDGE).cosine)
-    return score(width, _climb(RIDGES, lambda ridge: score(width, ridge).cosine))
+    scores = KernelScores.of(descriptors, centred_rows)
+    width = climb(WIDTHS, lambda width: scores.cosine(width, MIDDLE_RIDGE))
+    ridge = climb(RIDGES, lambda ridge: scores.cosine(width, ridge))
+    return KernelChoice(width * scores.spread, ridge, scores.cosine(width, ridge))
 
 
-def middle_cosine(descriptors: Tensor, centred_rows: Tensor) -> float:
-    """The mean cosine from where `choose_kernel` starts: tells good descriptors from bad ones at a fraction of its cost."""
-    return _leave_one_out_score(descriptors, centred_rows)(_middle(WIDTHS), _MIDDLE_RIDGE).cosine
+@dataclass(frozen=True, slots=True)
+class KernelScores:
+    """How well widths and ridges predict hidden rows; each pair is tried once.
+
+    Attributes:
+        step: Every so-manieth class takes part.
+        descriptors: (n, descriptor_dim), of these.
+        centred_rows: (n, at most n), their coordinates in their own span.
+        spread: The median distance between the descriptors, the unit of widths here.
+        cosines: (width, ridge) -> mean cosine, of the pairs tried.
+    """
+
+    step: int
+    descriptors: Tensor
+    centred_rows: Tensor
+    spread: float
+    cosines: dict[tuple[float, float], float] = field(default_factory=dict)
+
+    @staticmethod
+    def of(descriptors: Tensor, centred_rows: Tensor) -> KernelScores:
+        """From (num_seen, descriptor_dim) descriptors and (num_seen, row_dim) rows; nothing is tried yet."""
+        step = -(-len(descriptors) // _MAX_TRIED)
+        descriptors, centred_rows = descriptors[::step], centred_rows[::step]
+        spread = torch.pdist(descriptors).median().clamp_min(1e-6).item()
+        # The cosines need inner products only, so they are taken in the rows' own span: at most n columns instead of row_dim.
+        if centred_rows.shape[1] > len(centred_rows):
+            centred_rows = RowSpan.of(centred_rows).coordinates
+        return KernelScores(step, descriptors, centred_rows, spread)
+
+    def cosine(self, width: float, ridge: float) -> float:
+        """Mean over classes between the leave-one-out row and the true one; the width is a share of `spread`."""
+        if (width, ridge) not in self.cosines:
+            kernel = gaussian_kernel(self.descriptors, self.descriptors, width * self.spread)
+            self.cosines[width, ridge] = mean_cosine(kernel, self.centred_rows, ridge)
+        return self.cosines[width, ridge]
 
 
-def _leave_one_out_score(descriptors: Tensor, centred_rows: Tensor) -> Callable[[float, float], KernelChoice]:
-    """A function of the width, as a share of the median distance, and the ridge."""
-    step = -(-len(descriptors) // _MAX_TRIED)
-    descriptors, centred_rows = descriptors[::step], centred_rows[::step]
-    spread = torch.pdist(descriptors).median().clamp_min(1e-6).item()
-    # The cosines need inner products only, so they are taken in the rows' own span: at most n columns instead of row_dim.
-    coordinates = centred_rows if centred_rows.shape[1] <= len(centred_rows) else RowSpan.of(centred_rows).coordinates
-
-    @functools.cache
-    def score(width: float, ridge: float) -> KernelChoice:
-        kernel = gaussian_kernel(descriptors, descriptors, width * spread)
-        predicted = leave_one_out_rows(kernel, coordinates, ridge)
-        return KernelChoice(width * spread, ridge, cosine_similarity(predicted, coordinates, dim=1).mean().item())
-
-    return score
+def mean_cosine(kernel: Tensor, centred_rows: Tensor, ridge: float) -> float:
+    """Mean cosine between the rows and `leave_one_out_rows`."""
+    return cosine_similarity(leave_one_out_rows(kernel, centred_rows, ridge), centred_rows, dim=1).mean().item()
 
 
-def _climb(values: Sequence[float], score: Callable[[float], float]) -> float:
-    """From the middle value to the nearest one that scores better than both of its neighbours."""
-    place = values.index(_middle(values))
+def climb(values: Sequence[float], score: Callable[[float], float]) -> float:
+    """From the middle value to the nearest one that scores better than both of its neighbours; each is scored once."""
+    score = functools.cache(score)
+    place = values.index(middle(values))
     while True:
         best = max(range(max(place - 1, 0), min(place + 2, len(values))), key=lambda near: (score(values[near]), near == place))
         if best == place:
@@ -151,5 +180,6 @@ def _climb(values: Sequence[float], score: Callable[[float], float]) -> float:
         place = best
 
 
-def _middle(values: Sequence[float]) -> float:
+def middle(values: Sequence[float]) -> float:
+    """Where `climb` starts."""
     return values[len(values) // 2]
