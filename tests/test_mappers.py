@@ -7,7 +7,7 @@ from scipy.stats import special_ortho_group
 from sklearn.kernel_ridge import KernelRidge
 
 from timm_inject.errors import MapperError
-from timm_inject.mappers import MAPPERS, create_mapper, icis, kernel_ridge, mapper_names
+from timm_inject.mappers import MAPPERS, create_mapper, icis, kernel_blend, kernel_ridge, mapper_names
 from timm_inject.mappers.crossfit import assign_folds, crossfit
 from timm_inject.mappers.icis_paper import IcisPaperMapper, has_converged
 from timm_inject.mappers.kernel_blend import KernelBlend, Texts, choose_blend
@@ -163,6 +163,17 @@ def test_a_blend_is_the_sum_of_its_kernels():
     assert torch.allclose(blend.kernel(new, descriptors), expected, atol=1e-6)
     assert torch.allclose(blend.kernel(descriptors, descriptors).diagonal(), torch.ones(30), atol=1e-5)
     assert blend.main_power == 1.0
+
+
+def test_half_of_a_kernel_is_enough_to_solve(monkeypatch):
+    monkeypatch.setattr(kernel_blend, "_CHUNK", 7)  # several parts
+    descriptors, rows = related_classes(30)
+    blend, _ = choose_blend(descriptors, rows, (1.0, 0.5))
+    whole, half = blend.kernel(descriptors, descriptors), blend.upper_kernel(descriptors)
+    assert torch.allclose(half.triu(), whole.triu(), atol=1e-6)
+    assert (half[21:, :14] == 0).all()
+    expected = torch.linalg.solve(whole.double() + 0.1 * torch.eye(30), rows.double()).float()
+    assert torch.allclose(kernel_ridge.solve_ridge(half, 0.1, rows), expected, atol=1e-4)
 
 
 def test_shares_fall_with_what_a_kernel_predicts_worse_and_the_best_can_have_all():

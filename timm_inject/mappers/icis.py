@@ -101,7 +101,7 @@ class IcisMapper(Mapper):
         centred = rows - mean_row
         span = RowSpan.of(centred)
         choices = self.given or self._choose(descriptors, span.coordinates)
-        coefficients = solve_ridge(_blend(choices).kernel(descriptors, descriptors), choices["ridge"].item(), span.coordinates)
+        coefficients = solve_ridge(_blend(choices).upper_kernel(descriptors), choices["ridge"].item(), span.coordinates)
         share = (span.singular / span.singular[0].clamp_min(_EPSILON)).clamp_min(_MIN_SINGULAR_SHARE)
         # With fewer classes the networks are further from the truth.
         network_weight = self.parts.network_weight * min(1.0, (len(rows) / _ENOUGH_FOR_NETWORKS) ** 0.5)

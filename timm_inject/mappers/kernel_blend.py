@@ -26,7 +26,7 @@ __all__ = ["KernelBlend", "Texts", "choose_blend"]
 # classes the area under the seen-unseen curve is 66.5 there, and 66.0 with the best kernel alone.
 _SHARPNESS = 3.0
 _MIN_SHARE = 0.01  # kernels with less are left out
-_CHUNK = 4096  # rows of a kernel at a time, which bounds the memory
+_CHUNK = 512  # rows of a kernel at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +86,33 @@ class KernelBlend:
         kernel = torch.zeros(len(descriptors), len(seen_descriptors), dtype=torch.float32)
         for power in self.powers.unique().tolist():
             texts = Texts.of(seen_descriptors, power)
-            kernels = (self.powers == power).nonzero()[:, 0]
-            terms = list(zip(self.widths[kernels].tolist(), self.shares[kernels].tolist(), strict=True))
-            for part, placed in zip(kernel.split(_CHUNK), texts.centred_of(descriptors).split(_CHUNK), strict=True):
-                squared = torch.cdist(placed, texts.centred).square_()
-                for width, share in terms:
-                    part.add_((squared * (-1 / (2 * width**2))).exp_(), alpha=share)
+            self._add_kernels(kernel, texts.centred_of(descriptors), texts.centred, power, upper_only=False)
         return kernel
+
+    def upper_kernel(self, seen_descriptors: Tensor) -> Tensor:
+        """`kernel` of seen descriptors with themselves, for `solve_ridge`: half of it stays zero, below the diagonal."""
+        kernel = torch.zeros(len(seen_descriptors), len(seen_descriptors), dtype=torch.float32)
+        for power in self.powers.unique().tolist():
+            centred = Texts.of(seen_descriptors, power).centred
+            self._add_kernels(kernel, centred, centred, power, upper_only=True)
+        return kernel
+
+    def _add_kernels(self, kernel: Tensor, placed: Tensor, centred: Tensor, power: float, *, upper_only: bool) -> None:
+        """Add the kernels that see this power, a few rows at a time; with `upper_only`, from the diagonal's block on."""
+        chosen = self.powers == power
+        terms = list(zip(self.widths[chosen].tolist(), self.shares[chosen].tolist(), strict=True))
+        lengths = centred.square().sum(1)
+        # Two buffers for all parts: to allocate and free them anew takes longer than to fill them.
+        buffers = torch.empty(2, min(_CHUNK, len(placed)) * len(centred), dtype=torch.float32)
+        for start in range(0, len(placed), _CHUNK):
+            rows, first = placed[start : start + _CHUNK], start if upper_only else 0
+            shape = (len(rows), len(centred) - first)
+            squared, bell = (buffer[: shape[0] * shape[1]].view(shape) for buffer in buffers)
+            torch.addmm(lengths[first:], rows, centred[first:].T, alpha=-2, out=squared)
+            squared.add_(rows.square().sum(1)[:, None]).clamp_min_(0)
+            for width, share in terms:
+                torch.mul(squared, -1 / (2 * width**2), out=bell)
+                kernel[start : start + _CHUNK, first:].add_(bell.exp_(), alpha=share)
 
 
 def choose_blend(

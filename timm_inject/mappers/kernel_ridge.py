@@ -98,7 +98,7 @@ def gaussian_kernel(one: Tensor, other: Tensor, width: float) -> Tensor:
 
 
 def solve_ridge(kernel: Tensor, ridge: float, targets: Tensor) -> Tensor:
-    """(K + ridge I)^-1 Y: (n, n), (n, dim) -> (n, dim). The kernel is overwritten."""
+    """(K + ridge I)^-1 Y: (n, n), (n, dim) -> (n, dim). Of the kernel the upper triangle is read, and all is overwritten."""
     kernel.diagonal().add_(ridge)
     factor = kernel.mT  # the same matrix in the layout that LAPACK works on in place; `cholesky_solve` would copy it
     torch.linalg.cholesky(factor, out=factor)
