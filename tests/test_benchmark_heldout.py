@@ -197,7 +197,7 @@ def test_command(capsys, small_model, photos, tmp_path):
     assert code == 0, captured.err
     assert page.read_text().count("| `kernel-ridge` | ") == captured.out.count("| `kernel-ridge` | ") == 1
     assert "| kernel-ridge | " in captured.out
-    assert "[12/12] " in captured.err  # two folds, each with five steps of the default's parts and the one method
+    assert "[14/14] " in captured.err  # two folds, each with six steps of the default's parts and the one method
     assert "#### What each part of the default adds" in captured.out
     assert len(json.loads((output / "summary.json").read_text())["results"]) == 3 + 5
     assert (output / "bars-lemma.png").is_file()

@@ -145,8 +145,12 @@ def choose_blend(
     if only_best:
         shares = (torch.arange(len(tried)) == cosines.argmax()).double()
     kept = (shares >= min(_MIN_SHARE, shares.max().item())).nonzero()[:, 0].tolist()
-    terms = [(power, width * scores[power].spread) for power, width, _ in (tried[index] for index in kept)]
-    blend = KernelBlend(*torch.tensor(terms, dtype=torch.float64).T.contiguous(), shares[kept] / shares[kept].sum())
+    chosen = [tried[index] for index in kept]
+    blend = KernelBlend(
+        powers=torch.tensor([power for power, _, _ in chosen], dtype=torch.float64),
+        widths=torch.tensor([width * scores[power].spread for power, width, _ in chosen], dtype=torch.float64),
+        shares=shares[kept] / shares[kept].sum(),
+    )
     step = scores[powers[0]].step
     kernel, targets = blend.kernel(descriptors[::step], descriptors[::step]), scores[powers[0]].centred_rows
     ridge = climb(RIDGES, lambda ridge: mean_cosine(kernel, targets, ridge))
