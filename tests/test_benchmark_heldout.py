@@ -199,7 +199,7 @@ def test_command(capsys, small_model, photos, tmp_path):
     assert "| kernel-ridge | " in captured.out
     assert "[14/14] " in captured.err  # two folds, each with six steps of the default's parts and the one method
     assert "#### What each part of the default adds" in captured.out
-    assert len(json.loads((output / "summary.json").read_text())["results"]) == 3 + 5
+    assert len(json.loads((output / "summary.json").read_text())["results"]) == 3 + 6
     assert (output / "bars-lemma.png").is_file()
     code = cli.main(["benchmark", "self-score", str(output), "--output", str(tmp_path / "plots"), *pages])
     out = capsys.readouterr().out
