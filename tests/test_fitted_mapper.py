@@ -181,6 +181,7 @@ HOSTILE = {
     "config is deep": lambda f: (f / "config.json").write_text("[" * 100_000),
     "facts are a list": lambda f: (f / "config.json").write_text('{"timm_inject_mapper": []}'),
     "another format": lambda f: _edit(f, format=99),
+    "the format before": lambda f: _edit(f, format=1),
     "unknown mapper": lambda f: _edit(f, mapper="os.system"),
     "mapper is no text": lambda f: _edit(f, mapper=["icis"]),
     "seed is no number": lambda f: _edit(f, seed="0"),
@@ -214,6 +215,15 @@ def test_hostile_or_damaged_files_are_refused(small_model, trained, tmp_path, da
         "It takes the config.json and mapper.safetensors that `save_pretrained` of this version wrote."
     )
     assert same(bits(small_model), before)
+
+
+@pytest.mark.parametrize(("key", "value"), [("shares", torch.ones(99).double()), ("widths", torch.zeros(1).double())])
+def test_kernels_that_do_not_fit_each_other_are_refused(small_model, tmp_path, key, value):
+    fit_mapper(small_model, encoder=WordEncoder(), mapper="icis").save_pretrained(tmp_path)
+    ones = {f"layer0/mapper/{name}": torch.ones(1).double() for name in ("powers", "widths", "shares")}
+    _edit_tensors(tmp_path, lambda tensors: tensors.update(ones | {f"layer0/mapper/{key}": value}))
+    with pytest.raises(MapperError, match="cannot be used: (IndexError|ZeroDivisionError)"):
+        inject(small_model, NEW, encoder=WordEncoder(), mapper=str(tmp_path))
 
 
 def test_what_the_mapper_may_be(small_model, tmp_path):

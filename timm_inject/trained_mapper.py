@@ -434,7 +434,7 @@ def _read_mapper(cls: type[TrainedMapper], config_path: Path, tensors_path: Path
             raise ValueError(f"{_CONFIG_NAME} and {_TENSORS_NAME} do not belong together")
         mapper = cls(facts, tensors)
         _check_tensors(mapper)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise MapperError(
             f"The mapper in '{config_path.parent}' cannot be used: {type(error).__name__}: {error!s:.300}. It takes the "
             f"{_CONFIG_NAME} and {_TENSORS_NAME} that `save_pretrained` of this version wrote."

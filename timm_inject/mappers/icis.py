@@ -2,10 +2,9 @@
 
 What it keeps of the paper: both networks, their shared latent and all four cosine terms. What it does otherwise: rows are
 centred on their mean (adding one vector to every row changes no prediction) and written in coordinates of their own span; training
-takes one step an epoch, with dropout; and the networks' row, which is the weakest on its own, is added with a small weight to two
-closed forms. Gaussian kernel ridge generalises; the mix of seen rows (SMO) stays among rows that exist. They err differently, so
-their sum is better than each. Descriptors of new classes are not used, so the row of a name does not depend on which other names
-are injected with it.
+takes one step an epoch, with dropout; and the networks' row, which is the weakest on its own, is added to two closed forms, with
+less weight the fewer the classes. Gaussian kernel ridge generalises; the mix of seen rows (SMO) stays among rows that exist.
+Descriptors of new classes are not used, so the row of a name does not depend on which other names are injected with it.
 """
 
 from __future__ import annotations
