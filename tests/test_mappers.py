@@ -160,8 +160,8 @@ def test_a_blend_is_the_sum_of_its_kernels():
     for power, width, share in zip(powers.tolist(), widths.tolist(), shares.tolist(), strict=True):
         texts = Texts.of(descriptors, power)
         expected += share * gaussian_kernel(texts.centred_of(new), texts.centred, width)
-    assert torch.allclose(blend.kernel(new, descriptors), expected, atol=1e-6)
-    assert torch.allclose(blend.kernel(descriptors, descriptors).diagonal(), torch.ones(30), atol=1e-5)
+    assert torch.allclose(blend.kernel(new, blend.texts_of(descriptors)), expected, atol=1e-6)
+    assert torch.allclose(blend.kernel(descriptors, blend.texts_of(descriptors)).diagonal(), torch.ones(30), atol=1e-5)
     assert blend.main_power == 1.0
 
 
@@ -169,7 +169,8 @@ def test_half_of_a_kernel_is_enough_to_solve(monkeypatch):
     monkeypatch.setattr(kernel_blend, "_CHUNK", 7)  # several parts
     descriptors, rows = related_classes(30)
     blend, _ = choose_blend(descriptors, rows, (1.0, 0.5))
-    whole, half = blend.kernel(descriptors, descriptors), blend.upper_kernel(descriptors)
+    texts = blend.texts_of(descriptors)
+    whole, half = blend.kernel(descriptors, texts), blend.kernel(descriptors, texts, upper_only=True)
     assert torch.allclose(half.triu(), whole.triu(), atol=1e-6)
     assert (half[21:, :14] == 0).all()
     expected = torch.linalg.solve(whole.double() + 0.1 * torch.eye(30), rows.double()).float()

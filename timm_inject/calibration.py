@@ -20,7 +20,7 @@ from timm_inject.errors import MapperError
 from timm_inject.fitting import FittedMapper
 from timm_inject.mappers.base import isolated_float32, normalize
 from timm_inject.mappers.crossfit import MIN_CLASSES
-from timm_inject.metrics import harmonic_mean
+from timm_inject.metrics import harmonic_mean, harmonic_means
 from timm_inject.pseudo_features import PseudoFeatures, draw_pseudo_features
 
 __all__ = ["CALIBRATIONS", "CalibratedRows", "Rehearsed", "calibrate_rows", "check_rehearsable", "rehearse"]
@@ -267,7 +267,7 @@ def _casts(classes: Tensor, fold: Tensor, num_new: int, generator: torch.Generat
 
 
 def _best_offset(rehearsals: list[_Rehearsal]) -> float:
-    """The smallest offset, down from the one with the best harmonic mean, that loses less than one standard error.
+    """Down from the offset with the best harmonic mean, the last one before more than a standard error is lost.
 
     Rehearsals are few and alike, so which offset is the very best is chance; among those that may be it, the smallest takes the
     fewest images from seen classes. Source of the rule: Breiman, Friedman, Olshen, Stone, "Classification and Regression Trees",
@@ -280,7 +280,7 @@ def _best_offset(rehearsals: list[_Rehearsal]) -> float:
     grid = torch.linspace(-end, end, _GRID_STEPS, dtype=torch.float32)
     seen = torch.stack([_share(r, ~r.is_new, r.seen_hits, grid, moved=False) for r in rehearsals])
     unseen = torch.stack([_share(r, r.is_new, r.new_hits, grid, moved=True) for r in rehearsals])
-    harmonic = _harmonic(seen.mean(0), unseen.mean(0))
+    harmonic = harmonic_means(seen.mean(0), unseen.mean(0))
     if harmonic.max() == 0:
         return 0.0  # no offset does any good
     best = int(harmonic.argmax())
@@ -295,13 +295,9 @@ def _standard_error_of_loss(seen: Tensor, unseen: Tensor, best: int) -> Tensor:
     count = len(seen)
     if count == 1:
         return torch.zeros(seen.shape[1], dtype=torch.float32)
-    without = _harmonic(*((part.sum(0) - part) / (count - 1) for part in (seen, unseen)))
+    without = harmonic_means(*((part.sum(0) - part) / (count - 1) for part in (seen, unseen)))
     loss = without[:, best : best + 1] - without
     return ((count - 1) / count * (loss - loss.mean(0)).square().sum(0)).sqrt()
-
-
-def _harmonic(seen: Tensor, unseen: Tensor) -> Tensor:
-    return 2 * seen * unseen / (seen + unseen).clamp_min(1e-9)
 
 
 def _scores(rehearsals: list[_Rehearsal], offset: float) -> dict[str, float]:

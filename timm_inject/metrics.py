@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["accuracy_by_class", "harmonic_mean", "mean_accuracy"]
+__all__ = ["accuracy_by_class", "harmonic_mean", "harmonic_means", "mean_accuracy"]
 
 
 def accuracy_by_class(predicted: Tensor, target: Tensor) -> dict[int, float]:
@@ -42,3 +42,9 @@ def harmonic_mean(seen_accuracy: float, unseen_accuracy: float) -> float:
     """
     total = seen_accuracy + unseen_accuracy
     return 2 * seen_accuracy * unseen_accuracy / total if total else 0.0
+
+
+def harmonic_means(seen_accuracy: Tensor, unseen_accuracy: Tensor) -> Tensor:
+    """`harmonic_mean` of each pair of entries of two tensors of one shape."""
+    # Accuracies are 0 or far above this, so it only keeps 0 / 0 away.
+    return 2 * seen_accuracy * unseen_accuracy / (seen_accuracy + unseen_accuracy).clamp_min(1e-12)

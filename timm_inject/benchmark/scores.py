@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from timm_inject.metrics import accuracy_by_class, harmonic_mean, mean_accuracy
+from timm_inject.metrics import accuracy_by_class, harmonic_mean, harmonic_means, mean_accuracy
 
 __all__ = ["SeenUnseenCurve", "ZeroShotScores", "linear_logits", "seen_unseen_curve", "zero_shot_scores"]
 
@@ -41,8 +41,7 @@ class SeenUnseenCurve:
     @property
     def best_harmonic_mean(self) -> float:
         """The best that an offset chosen on the test images would give: a bound, not a result."""
-        total = (self.seen + self.unseen).clamp_min(1e-12)
-        return (2 * self.seen * self.unseen / total).max().item()
+        return harmonic_means(self.seen, self.unseen).max().item()
 
     def thinned(self, num_points: int) -> SeenUnseenCurve:
         """The curve through about so many of its points, both ends included, for plots."""

@@ -100,7 +100,9 @@ class IcisMapper(Mapper):
         centred = rows - mean_row
         span = RowSpan.of(centred)
         choices = self.given or self._choose(descriptors, span.coordinates)
-        coefficients = solve_ridge(_blend(choices).upper_kernel(descriptors), choices["ridge"].item(), span.coordinates)
+        blend = _blend(choices)
+        texts = blend.texts_of(descriptors)
+        coefficients = solve_ridge(blend.kernel(descriptors, texts, upper_only=True), choices["ridge"].item(), span.coordinates)
         share = (span.singular / span.singular[0].clamp_min(_EPSILON)).clamp_min(_MIN_SINGULAR_SHARE)
         # With fewer classes the networks are further from the truth.
         network_weight = self.parts.network_weight * min(1.0, (len(rows) / _ENOUGH_FOR_NETWORKS) ** 0.5)
@@ -118,8 +120,8 @@ class IcisMapper(Mapper):
         }
         if network_weight == 0:
             return learned
-        texts = Texts.of(descriptors, _blend(choices).main_power)
-        networks = _train_networks(texts.centred, span.coordinates[:, :_NETWORK_ROW_DIM], generator, progress)
+        centred_texts = texts[blend.main_power].centred
+        networks = _train_networks(centred_texts, span.coordinates[:, :_NETWORK_ROW_DIM], generator, progress)
         return learned | {f"networks.{key}": tensor.detach().clone() for key, tensor in networks.state_dict().items()}
 
     def _choose(self, descriptors: Tensor, coordinates: Tensor) -> dict[str, Tensor]:
@@ -135,18 +137,18 @@ class IcisMapper(Mapper):
         }
 
     def _predict(self, descriptors: Tensor) -> Tensor:
-        texts = Texts.of(self.tensors["seen_descriptors"], _blend(self.tensors).main_power)
-        return torch.cat([self._predict_chunk(part, texts) for part in descriptors.split(_CHUNK)])
+        blend = _blend(self.tensors)
+        texts = blend.texts_of(self.tensors["seen_descriptors"])
+        return torch.cat([self._predict_chunk(part, blend, texts) for part in descriptors.split(_CHUNK)])
 
-    def _predict_chunk(self, descriptors: Tensor, texts: Texts) -> Tensor:
-        tensors = self.tensors
-        kernel = _blend(tensors).kernel(descriptors, tensors["seen_descriptors"])
-        coordinates = normalize(kernel @ tensors["coefficients"])
+    def _predict_chunk(self, descriptors: Tensor, blend: KernelBlend, texts: Mapping[float, Texts]) -> Tensor:
+        tensors, seen = self.tensors, texts[blend.main_power]
+        coordinates = normalize(blend.kernel(descriptors, texts) @ tensors["coefficients"])
         if (mix_weight := tensors["mix_weight"].item()) > 0:
-            shares = nearest_shares(texts.vectors_of(descriptors), texts.vectors, count=_MIX_COUNT, steps=_MIX_STEPS)
+            shares = nearest_shares(seen.vectors_of(descriptors), seen.vectors, count=_MIX_COUNT, steps=_MIX_STEPS)
             coordinates += mix_weight * normalize(shares @ tensors["coordinates"])
         if (network_weight := tensors["network_weight"].item()) > 0:
-            from_networks = normalize(self._networks().row_from_descriptor(texts.centred_of(descriptors)))
+            from_networks = normalize(self._networks().row_from_descriptor(seen.centred_of(descriptors)))
             coordinates[:, : from_networks.shape[1]] += network_weight * from_networks
         directions = normalize(coordinates * tensors["equalizer"]) @ tensors["basis"]
         return directions * tensors["length"] + tensors["mean_row"]
@@ -172,9 +174,10 @@ def _choose_mix_weight(
     # Both parts learn from the same classes here, evenly spaced ones of a large head.
     known = slice(None, None, -(-len(coordinates) // _MAX_KNOWN))
     descriptors, coordinates = descriptors[known], coordinates[known]
-    vectors = Texts.of(descriptors, blend.main_power).vectors
+    texts = blend.texts_of(descriptors)
+    vectors = texts[blend.main_power].vectors
     tried = torch.arange(0, len(coordinates), -(-len(coordinates) // _MAX_TRIED))
-    from_kernel = normalize(leave_one_out_rows(blend.kernel(descriptors, descriptors), coordinates, ridge)[tried])
+    from_kernel = normalize(leave_one_out_rows(blend.kernel(descriptors, texts), coordinates, ridge)[tried])
     shares = nearest_shares(vectors[tried], vectors, count=_MIX_COUNT, steps=_MIX_STEPS, itself=tried)
     from_mix = normalize(shares @ coordinates)
     true = normalize(coordinates[tried])
