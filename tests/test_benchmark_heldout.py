@@ -1,6 +1,7 @@
 """ImageNet heads with hidden classes, images of a folder, and the transfer to another dataset."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from tests.conftest import NAMES, WordEncoder, needs_offline
 from timm_inject import cli, save_for_hf
 from timm_inject.benchmark.errors import BenchmarkDataError, BenchmarkFileError
-from timm_inject.benchmark.heldout import HeldOutBenchmark, HeldOutHead, HeldOutPlan, count_senses
+from timm_inject.benchmark.heldout import HeldOutBenchmark, HeldOutHead, HeldOutPlan, count_senses, validation_classes
 from timm_inject.benchmark.images import image_features, read_labelled_images
 from timm_inject.benchmark.report import heldout_tables, self_score_points
 from timm_inject.benchmark.results import ResultStore
@@ -78,6 +79,23 @@ def test_every_method_and_calibration_is_measured(head, encoder, tmp_path):
     assert len(sections) == 3  # no table by head and text without the default mapper
     points = self_score_points(results, "harmonic_mean")
     assert [point[0] for point in points] == ["toy, lemma", "toy, lemma", "toy, name", "toy, name"]
+
+
+def test_half_of_the_classes_are_for_choosing_and_the_others_for_figures(head, encoder, tmp_path):
+    is_validation = validation_classes(1000)
+    assert is_validation.sum() == 500
+    assert torch.equal(is_validation, validation_classes(1000))
+    benchmark = HeldOutBenchmark(head, encoder)
+    is_test = ~validation_classes(len(head.rows))[head.labels]
+    assert 0 < is_test.sum() < len(is_test)
+    plan = HeldOutPlan(["kernel-ridge", "ridge"], num_folds=2, further_methods=["kernel-ridge"], parts=["test"])
+    units = list(benchmark.units(plan))
+    assert [unit.settings[0].method for unit in units] == ["kernel-ridge"] * 2
+    only_test = HeldOutBenchmark(replace(head, features=head.features[is_test], labels=head.labels[is_test]), encoder)
+    expected = list(only_test.units(replace(plan, methods=["kernel-ridge"], parts=["table"])))
+    for unit, other in zip(units, expected, strict=True):
+        scores = {result.setting.calibration: result.scores for result in other.measure()}
+        assert next(iter(unit.measure())).scores == scores["harmonic"]
 
 
 def test_names_taken_in_another_sense_are_counted():
@@ -197,9 +215,10 @@ def test_command(capsys, small_model, photos, tmp_path):
     assert code == 0, captured.err
     assert page.read_text().count("| `kernel-ridge` | ") == captured.out.count("| `kernel-ridge` | ") == 1
     assert "| kernel-ridge | " in captured.out
-    assert "[14/14] " in captured.err  # two folds, each with six steps of the default's parts and the one method
+    assert "[16/16] " in captured.err  # two folds, each with six steps of the default's parts and the one method, twice
     assert "#### What each part of the default adds" in captured.out
-    assert len(json.loads((output / "summary.json").read_text())["results"]) == 3 + 6
+    assert "#### On photos of the test classes alone" in captured.out
+    assert len(json.loads((output / "summary.json").read_text())["results"]) == 3 + 1 + 6
     assert (output / "bars-lemma.png").is_file()
     code = cli.main(["benchmark", "self-score", str(output), "--output", str(tmp_path / "plots"), *pages])
     out = capsys.readouterr().out

@@ -16,6 +16,7 @@ __all__ = ["add_benchmark_command"]
 _ZSL = {"cub": "CUB, birds", "sun": "SUN, scenes", "awa2": "AWA2, animals"}
 _HEADS = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 _PARTS = ("table", "parts", "ablation", "curve")
+_HELDOUT_PARTS = ("table", "test", "parts")
 _PACKAGES = ("scipy", "h5py", "matplotlib", "psutil")
 _SPEED_SECTIONS = ("fit", "inject", "names", "inference", "evaluate")
 
@@ -59,7 +60,12 @@ def _add_heldout(datasets: Any) -> None:
         "--folds", type=int, default=5, metavar="N", help="the classes are dealt into N folds; each is hidden once"
     )
     command.add_argument(
-        "--parts", nargs="+", choices=["table", "parts"], default=["table", "parts"], metavar="PART", help="of table, parts"
+        "--parts",
+        nargs="+",
+        choices=_HELDOUT_PARTS,
+        default=list(_HELDOUT_PARTS),
+        metavar="PART",
+        help=f"of {', '.join(_HELDOUT_PARTS)}",
     )
     command.add_argument(
         "--texts",

@@ -26,6 +26,7 @@ from timm_inject.benchmark.report import (
     replace_blocks,
     self_score_points,
     speed_note,
+    table_of_test_classes,
     transfer_table,
 )
 from timm_inject.benchmark.results import Result, ResultStore, code_fingerprint
@@ -170,7 +171,8 @@ def run_heldout(options: argparse.Namespace) -> None:
         f"(`{text}`)."
     )
     shown = [f"bars-{text}.png", f"seen-unseen-{text}.png"]
-    session.finish(results, [*heldout_tables(results), parts_table(results)], plots, glance=glance_table(first, about), shown=shown)
+    tables = [*heldout_tables(results), table_of_test_classes(results), parts_table(results)]
+    session.finish(results, tables, plots, glance=glance_table(first, about), shown=shown)
 
 
 def run_estimates(options: argparse.Namespace) -> None:

@@ -20,7 +20,16 @@ from timm_inject.encoder import LoadedEncoder
 from timm_inject.mappers import ProgressCallback
 from timm_inject.mappers.crossfit import assign_folds
 
-__all__ = ["TEXT_KINDS", "VECTOR_KINDS", "HeldOutBenchmark", "HeldOutHead", "HeldOutPlan", "TextKind", "count_senses"]
+__all__ = [
+    "TEXT_KINDS",
+    "VECTOR_KINDS",
+    "HeldOutBenchmark",
+    "HeldOutHead",
+    "HeldOutPlan",
+    "TextKind",
+    "count_senses",
+    "validation_classes",
+]
 
 # How a hidden class is told. "lemma": its first lemma, as a user would type it; the package looks the definition up, and may
 # take another sense. "synset": with the definition of the right sense. "words": as "lemma", without the place in WordNet.
@@ -29,6 +38,7 @@ __all__ = ["TEXT_KINDS", "VECTOR_KINDS", "HeldOutBenchmark", "HeldOutHead", "Hel
 TextKind = Literal["lemma", "synset", "words", "name", "described", "wiki2vec", "conceptnet"]
 VECTOR_KINDS: tuple[TextKind, ...] = ("wiki2vec", "conceptnet")
 TEXT_KINDS: tuple[TextKind, ...] = ("lemma", "synset", "words", "name", "described", *VECTOR_KINDS)
+_VALIDATION_SEED = 2026
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,8 @@ class HeldOutPlan:
         methods: Names of mappers.
         texts: How hidden classes are told.
         further_methods: Of the texts after the first; None for all methods.
-        parts: Of "table" and "parts", what each part of the default adds, with the first text.
+        parts: Of "table"; "test", the further methods on photos of the test classes alone, with the first text; and "parts", what
+            each part of the default adds, likewise.
         num_folds: Into how many folds the classes are dealt; each is hidden once.
         seeds: Each deals the classes anew.
     """
@@ -69,6 +80,20 @@ class HeldOutPlan:
     seeds: Sequence[int] = (0,)
     further_methods: Sequence[str] | None = None
     parts: Sequence[str] = ("table",)
+
+
+def validation_classes(num_classes: int) -> Tensor:
+    """Which classes are for choosing settings of the package, on photos of them: half, drawn once and for all.
+
+    Photos of the others, the test classes, are for figures alone. Rows and texts of all classes take part on both sides.
+
+    Returns:
+        (num_classes,) bool, in logit order.
+    """
+    is_validation = torch.zeros(num_classes, dtype=torch.bool)
+    order = torch.randperm(num_classes, generator=torch.Generator().manual_seed(_VALIDATION_SEED))
+    is_validation[order[: num_classes // 2]] = True
+    return is_validation
 
 
 class HeldOutBenchmark:
@@ -117,6 +142,11 @@ class HeldOutBenchmark:
                 for fold in range(plan.num_folds):
                     for step in PARTS_STEPS:
                         yield self._parts_unit(plan.texts[0], step, seed, fold, plan.num_folds)
+        if "test" in plan.parts:
+            for method in plan.methods if plan.further_methods is None else plan.further_methods:
+                for seed in plan.seeds:
+                    for fold in range(plan.num_folds):
+                        yield self._test_unit(plan.texts[0], method, seed, fold, plan.num_folds)
         for texts in plan.texts if "table" in plan.parts else ():
             is_further = plan.further_methods is not None and texts != plan.texts[0]
             for method in (plan.further_methods or ()) if is_further else plan.methods:
@@ -168,6 +198,16 @@ class HeldOutBenchmark:
                 yield replace(result, notes=notes)
 
         return Unit(f"{self._head.name}, {texts}, {method}, seed {seed}, fold {fold}", settings, measure)
+
+    def _test_unit(self, texts: TextKind, method: str, seed: int, fold: int, num_folds: int) -> Unit:
+        setting = self._setting("test", texts, method, "harmonic", seed, fold, num_folds)
+
+        def measure() -> Iterator[Result]:
+            problem, is_test = self.problem(texts, seed, fold, num_folds), ~validation_classes(self.num_classes)[self._head.labels]
+            tested = replace(problem, features=problem.features[is_test], target=problem.target[is_test])
+            return measure_calibrations(tested, (setting,), self._progress)
+
+        return Unit(f"{self._head.name}, test classes, {method}, seed {seed}, fold {fold}", (setting,), measure)
 
     def _parts_unit(self, texts: TextKind, step: str, seed: int, fold: int, num_folds: int) -> Unit:
         setting = self._setting("parts", texts, step, "none", seed, fold, num_folds)

@@ -40,6 +40,7 @@ __all__ = [
     "self_score_points",
     "speed_note",
     "summary_records",
+    "table_of_test_classes",
     "transfer_table",
 ]
 
@@ -334,9 +335,22 @@ def heldout_tables(results: Sequence[Result]) -> list[str]:
     return sections
 
 
+def table_of_test_classes(results: Sequence[Result]) -> str:
+    """The held-out benchmark on the classes that no setting was chosen on; "" where it was not measured."""
+    chosen = [result for result in results if result.setting.part == "test" and not result.error]
+    if not chosen:
+        return ""
+    return (
+        f"#### On photos of the test classes alone\n\n{_heldout_lines(chosen, ('method',))}\n\n"
+        "Half of the classes, drawn once, are for choosing settings of the package on photos of them, and the figures above are of "
+        "all photos. These are of photos of the other classes, on which no setting was chosen; the hidden classes are the same."
+    )
+
+
 def self_score_points(results: Sequence[Result], score: str) -> list[tuple[str, float, float]]:
     """(head, self-score, real score) for each head, text and method under "harmonic", means over folds and seeds."""
-    chosen = [result for result in results if result.setting.calibration == "harmonic" and score in result.self_score]
+    measured = [result for result in results if result.setting.part != "test"]  # the same self-scores, on fewer photos
+    chosen = [result for result in measured if result.setting.calibration == "harmonic" and score in result.self_score]
     groups = group_results(chosen, lambda setting: (setting.head or setting.benchmark, setting.descriptors, setting.method))
     points = []
     for key, group in groups.items():

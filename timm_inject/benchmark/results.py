@@ -55,7 +55,7 @@ class Setting:
 
     Attributes:
         benchmark: "cub", "sun", "awa2" or "imagenet-heldout".
-        part: "table", "ablation", "curve", "transfer" or "groups".
+        part: "table", "test", "parts", "ablation", "curve", "transfer" or "groups".
         protocol: How the base classifier and the scale of the rows are chosen: "held-out", "paper", or "" for a given head.
         descriptors: "att", "wiki2vec", "conceptnet", "names", or how new ImageNet classes are told: "lemma", "definition", ….
         method: The mapper or the ablation's step.
