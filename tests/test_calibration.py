@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.test_mappers import related_classes
-from timm_inject.calibration import calibrate_rows
+from timm_inject.calibration import _best_offset, _Rehearsal, calibrate_rows
 from timm_inject.errors import MapperError
 from timm_inject.fitting import fit_and_crossfit
 from timm_inject.pseudo_features import draw_pseudo_features, fit_feature_model
@@ -61,6 +61,39 @@ def test_harmonic_balances_better_than_keep_seen(fitted):
     assert harmonic.self_score["unseen_accuracy"] >= keep.self_score["unseen_accuracy"]
     assert harmonic.self_score["seen_accuracy"] <= keep.self_score["seen_accuracy"]
     assert all(0 <= value <= 1 for value in harmonic.self_score.values())
+
+
+def _rehearsal(margins, is_new, hits):
+    margins, is_new, hits = torch.tensor(margins), torch.tensor(is_new), torch.tensor(hits)
+    return _Rehearsal(margins, hits & ~is_new, hits & is_new, is_new)
+
+
+def test_the_harmonic_offset_is_the_best_one_over_all_rehearsals():
+    """Below 1 no new image is won, above 4 no seen one is left; in between the first rehearsal alone would stop at 2."""
+    first = _rehearsal([1.0, 1.5, 3.0, 4.0, -2.0], [True, True, False, False, False], [True, True, True, True, False])
+    second = _rehearsal([2.5, 2.6, 3.5, 4.0], [True, True, False, False], [True, True, True, True])
+    assert 1.5 < _best_offset([first]) <= 3.0
+    assert 2.6 < _best_offset([first, second]) <= 3.0
+    spoilt = _rehearsal([2.5, 2.6, 3.5, 4.0], [True, True, False, False], [False, False, True, True])
+    assert _best_offset([spoilt]) == 0.0  # no new image is ever right
+
+
+def test_the_offset_keeps_its_place_among_the_margins_of_the_real_new_classes(fitted):
+    """New classes that lie nearer to the images of the seen ones need a smaller offset, by as much."""
+    one, new = fitted[0], fitted[1]
+    _, usual = _calibrate(fitted, "harmonic")
+    shifted = one.mapper.predict_rows(new) + torch.nn.functional.one_hot(torch.tensor(0), 24) * 0.7
+    moved = calibrate_rows(one, shifted, "harmonic", feature_dim=23, seed=0)
+    mean_row, length = one.rows.mean(0), (one.rows - one.rows.mean(0)).norm(dim=1).mean()
+    pseudo = draw_pseudo_features(one.rows[:, :23] - mean_row[:23], torch.Generator().manual_seed(0)).features
+    medians, offsets = [], []
+    for raw, calibrated in ((one.mapper.predict_rows(new), usual), (shifted, moved)):
+        rescaled = torch.nn.functional.normalize(raw - mean_row, dim=1) * length + mean_row
+        offsets.append((calibrated.rows[:, 23] - rescaled[:, 23]).mean().item())
+        seen = (pseudo @ (one.rows[:, :23] - mean_row[:23]).T).amax(1)
+        medians.append((seen - (pseudo @ (rescaled[:, :23] - mean_row[:23]).T).amax(1)).median().item())
+    assert abs(medians[1] - medians[0]) > 0.01
+    assert offsets[1] - offsets[0] == pytest.approx(medians[1] - medians[0], abs=1e-4)
 
 
 def test_rehearsals_know_nothing_of_rows_that_were_not_held_out(fitted):

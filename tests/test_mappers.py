@@ -142,8 +142,8 @@ def test_the_mix_gets_a_weight_where_it_finds_rows_that_kernel_ridge_does_not():
 
 
 def test_the_mix_gets_no_weight_for_a_gain_that_may_be_chance(monkeypatch):
-    descriptors, rows = related_classes(20)
-    rows = rows + 2.0 * rows.std() * torch.randn(rows.shape, generator=torch.Generator().manual_seed(2))
+    descriptors, rows = related_classes(30)
+    rows = rows + 2.0 * rows.std() * torch.randn(rows.shape, generator=torch.Generator().manual_seed(6))
     coordinates, weights = rows - rows.mean(0), icis.IcisParts().mix_weights
     blend, ridge = choose_blend(descriptors, coordinates, (1.0,))
     assert icis._choose_mix_weight(descriptors, coordinates, blend, ridge, weights) == 0.0
@@ -151,10 +151,23 @@ def test_the_mix_gets_no_weight_for_a_gain_that_may_be_chance(monkeypatch):
     assert icis._choose_mix_weight(descriptors, coordinates, blend, ridge, weights) > 0.0  # on average it had looked better
 
 
+def test_a_handful_of_classes_is_too_few_for_the_mix():
+    """Three classes whose ranks all gain alike have no spread at all, and still say nothing."""
+    descriptors, rows = related_classes()
+    coordinates, weights = rows - rows.mean(0), icis.IcisParts().mix_weights
+    good, ridge = choose_blend(descriptors, coordinates, (1.0,))
+    blind = replace(good, widths=torch.full_like(good.widths, 1e-3))
+    few = slice(0, icis._FEWEST_FOR_MIX)
+    assert icis._choose_mix_weight(descriptors[few], coordinates[few], blind, ridge, weights) > 0.0
+    fewer = slice(1, icis._FEWEST_FOR_MIX)
+    assert icis._choose_mix_weight(descriptors[fewer], coordinates[fewer], blind, ridge, weights) == 0.0
+
+
 def test_a_blend_is_the_sum_of_its_kernels():
     descriptors, _ = related_classes(30)
     new, _ = related_classes(40)
-    powers, widths, shares = torch.tensor([[1.0, 0.4, 0.5], [0.5, 0.9, 0.3], [1.0, 0.7, 0.2]], dtype=torch.float64).T
+    # The largest share is of the root, the largest sum of shares of the descriptors as they are.
+    powers, widths, shares = torch.tensor([[1.0, 0.4, 0.3], [0.5, 0.9, 0.4], [1.0, 0.7, 0.3]], dtype=torch.float64).T
     blend = KernelBlend(powers, widths, shares)
     expected = torch.zeros(40, 30)
     for power, width, share in zip(powers.tolist(), widths.tolist(), shares.tolist(), strict=True):
@@ -190,6 +203,49 @@ def test_shares_fall_with_what_a_kernel_predicts_worse_and_the_best_can_have_all
     log_ratios = blend.shares.log() - blend.shares.log()[0]
     assert torch.allclose(log_ratios.float(), 3 * 40 * (cosines - cosines[0]), atol=1e-2)
     assert ridge in kernel_ridge.RIDGES
+
+
+def test_powers_that_start_far_from_the_best_are_left_out(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    percentages = torch.rand(60, 16, generator=generator) ** 4
+    rows = torch.nn.functional.normalize(percentages.sqrt(), dim=1) @ torch.randn(16, 24, generator=generator)
+    coordinates = rows - rows.mean(0)
+    started, searched = [], []
+    of = kernel_blend.KernelScores
+    start, search = of.start_cosine, of.best_width
+    monkeypatch.setattr(of, "start_cosine", lambda self: started.append(id(self)) or start(self))
+    monkeypatch.setattr(of, "best_width", lambda self: searched.append(id(self)) or search(self))
+    blend, _ = choose_blend(percentages, coordinates, (1.0, 0.5))
+    assert len(set(started)) == 2
+    assert len(searched) == 1
+    assert set(blend.powers.tolist()) == {0.5}
+
+
+def test_the_best_kernel_alone_is_the_best_of_all_powers(monkeypatch):
+    monkeypatch.setattr(kernel_blend, "_SHARPNESS", 1e-3)  # all powers take part, with about equal shares
+    generator = torch.Generator().manual_seed(0)
+    percentages = torch.rand(60, 16, generator=generator) ** 4
+    rows = torch.nn.functional.normalize(percentages.sqrt(), dim=1) @ torch.randn(16, 24, generator=generator)
+    coordinates = rows - rows.mean(0)
+    blend, _ = choose_blend(percentages, coordinates, (1.0, 0.5))
+    only, _ = choose_blend(percentages, coordinates, (1.0, 0.5), only_best=True)
+    assert set(blend.powers.tolist()) == {1.0, 0.5}
+    assert only.powers.tolist() == [0.5]
+    assert only.widths[0] == blend.widths[blend.shares.argmax()]
+    assert only.shares.tolist() == [1.0]
+
+
+def test_large_heads_choose_by_evenly_spaced_classes(monkeypatch):
+    descriptors, rows = related_classes(90)
+    coordinates = rows - rows.mean(0)
+    few, ridge = choose_blend(descriptors[::3], coordinates[::3], (1.0, 0.5))
+    monkeypatch.setattr(kernel_ridge, "_MAX_TRIED", 30)
+    many, same_ridge = choose_blend(descriptors, coordinates, (1.0, 0.5))
+    assert many.powers.tolist() == few.powers.tolist()
+    assert same_ridge == ridge
+    # Descriptors are centred on the mean of all classes here, so that widths and shares are near and not the same.
+    assert torch.allclose(many.widths, few.widths, rtol=0.1)
+    assert torch.allclose(many.shares, few.shares, atol=0.1)
 
 
 def test_shares_are_shares_and_never_the_class_itself():
