@@ -6,7 +6,7 @@ import pytest
 
 from timm_inject.class_names import ClassName, resolve_seen_class_names, resolve_unseen_class_names
 from timm_inject.class_texts import ClassText, resolve_class_texts
-from timm_inject.errors import ArgumentTypeError, ArgumentValueError, DescriptionError
+from timm_inject.errors import ArgumentTypeError, ArgumentValueError, ClassNameError, DescriptionError
 from timm_inject.lexicon import load_lexicon
 
 OKAPI = "similar to the giraffe but smaller with much shorter neck and stripe on the legs"
@@ -53,6 +53,33 @@ def test_seen_and_unseen_go_through_the_same_rule(seen):
     from_labels, from_names = resolve_class_texts(certain, by_name)
     assert from_labels == from_names
     assert resolve_class_texts(by_name, certain) == (from_names, from_labels)
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (["forklift", "bulldozer", "tow truck"], "n03126707"),
+        (["goldfinch", "bittern", "pelican"], "n02012849"),
+        (["forklift", "bulldozer", "pelican"], "n02012849"),  # of all kinds: the order of the lexicon
+    ],
+)
+def test_a_word_means_what_suits_the_other_classes(classes, expected):
+    (crane,) = resolve_class_texts([ClassName(name) for name in classes], [ClassName("crane")])[1]
+    assert crane.synset.wnid == expected
+    assert len(crane.alternatives) == 1
+    # Where the crane is known already, its synonyms are known in that sense.
+    text = resolve_class_texts([ClassName(name) for name in [*classes, "crane"]], [])[0][-1]
+    assert text.synset.wnid == expected
+
+
+def test_a_synonym_in_the_sense_that_suits_the_head_is_the_same_class():
+    """In a head of clothes a "cardigan" is no dog, so "Cardigan Welsh corgi" is a new class there."""
+    corgi = "Cardigan Welsh corgi"
+    dogs = [ClassName(name) for name in ("pug", "beagle", "basenji", "cardigan")]
+    clothes = [ClassName(name) for name in ("miniskirt", "sweatshirt", "jersey", "trench coat", "cardigan")]
+    with pytest.raises(ClassNameError, match="'Cardigan Welsh corgi' is already seen class 3"):
+        resolve_unseen_class_names([corgi], dogs)
+    assert resolve_unseen_class_names([corgi], clothes)[0].name == corgi
 
 
 def test_a_label_names_its_meaning_for_certain(seen):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from timm_inject.lexicon import Lexicon, Synset, is_wnid, label_set_wnids, load_lexicon, match_key
+from timm_inject.lexicon import Lexicon, Synset, is_wnid, label_set_wnids, load_lexicon, match_key, usual_fields
 
 BIRD = "n02012849"
 MACHINE = "n03126707"
@@ -124,6 +124,26 @@ def test_a_plural_of_its_own_comes_before_the_singular(lexicon):
 
 def test_equally_good_meanings_keep_the_order_of_the_lexicon(lexicon):
     assert wnids(lexicon.find("crane")) == [BIRD, MACHINE]
+
+
+def test_of_equally_good_meanings_one_from_the_fields_asked_for_comes_first(lexicon):
+    machines = usual_fields([lexicon.by_wnid(MACHINE)])
+    birds = usual_fields([lexicon.by_wnid(BIRD)])
+    assert wnids(lexicon.find("crane", machines)) == wnids(lexicon.find("cranes", machines)) == [MACHINE, BIRD]
+    assert wnids(lexicon.find("crane", birds)) == wnids(lexicon.find("crane", machines | birds)) == [BIRD, MACHINE]
+    assert wnids(lexicon.find("crane (bird)", machines)) == [BIRD, MACHINE]  # a hint says more
+    # Whose first name it is comes before the field, and so does what people photograph.
+    for name in ("sea horse", "tabby", "dish"):
+        assert lexicon.find(name, machines)[0].lemmas[0] == lexicon.find(name)[0].lemmas[0]
+
+
+def test_a_field_is_usual_with_a_tenth_of_the_commonest_ones_classes(lexicon):
+    bird, machine = lexicon.by_wnid(BIRD), lexicon.by_wnid(MACHINE)
+    assert usual_fields([]) == frozenset()
+    both = usual_fields([bird, machine])
+    assert len(both) == 2
+    assert usual_fields([machine, *[bird] * 10]) == both
+    assert usual_fields([machine, *[bird] * 11]) == usual_fields([bird])
 
 
 @pytest.mark.parametrize(

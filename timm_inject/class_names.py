@@ -15,10 +15,11 @@ from timm_inject.errors import (
     UnknownSeenClassesError,
     list_some,
 )
-from timm_inject.lexicon import Lexicon, Synset, is_wnid, label_set_wnids, load_lexicon, match_key
+from timm_inject.lexicon import Lexicon, Synset, is_wnid, label_set_wnids, load_lexicon, match_key, usual_fields
 
 __all__ = [
     "ClassName",
+    "fields_of_classes",
     "label_names_for_config",
     "match_key",
     "resolve_seen_class_names",
@@ -132,6 +133,12 @@ def resolve_unseen_class_names(
     problems = _unusable_names(names) | _clashing_names(names, unseen, seen, num_seen, lexicon)
     _raise_problems(what, problems, len(names), "Remove or rename")
     return [replace(entry, description=descriptions.get(key)) for entry, key in zip(unseen, given, strict=True)]
+
+
+def fields_of_classes(seen: Sequence[ClassName], lexicon: Lexicon) -> frozenset[str]:
+    """The `usual_fields` of a head, by its classes with one meaning only; so a head of birds knows cranes as birds."""
+    found = [(entry.synset,) if entry.synset else lexicon.find(entry.name) for entry in seen]
+    return usual_fields(synsets[0] for synsets in found if len(synsets) == 1)
 
 
 def label_names_for_config(classes: Sequence[ClassName]) -> list[str]:
@@ -394,20 +401,21 @@ def _unseen_key(entry: ClassName, lexicon: Lexicon) -> str:
 def _positions_by_key(seen: Sequence[ClassName], lexicon: Lexicon) -> dict[str, list[int]]:
     """Index the seen classes by everything that they are called."""
     positions: dict[str, list[int]] = {}
+    fields = fields_of_classes(seen, lexicon)
     for position, entry in enumerate(seen):
-        for key in _keys_of(entry, lexicon):
+        for key in _keys_of(entry, lexicon, fields):
             positions.setdefault(key, []).append(position)
     return positions
 
 
-def _keys_of(entry: ClassName, lexicon: Lexicon) -> set[str]:
+def _keys_of(entry: ClassName, lexicon: Lexicon, fields: frozenset[str]) -> set[str]:
     names = [entry.name, *entry.synonyms, *([entry.label] if entry.label else [])]
     keys = {match_key(name) for name in names}
     synset = entry.synset
     if synset is None:
         keys.update(lexicon.word_key(name) for name in names)
         # The meaning that its text will be taken from, so an unseen synonym would get the same text.
-        synset = next(iter(lexicon.find(entry.name)), None)
+        synset = next(iter(lexicon.find(entry.name, fields)), None)
     if synset is not None:
         keys.add(synset.wnid)
         keys.update(match_key(lemma) for lemma in synset.lemmas)

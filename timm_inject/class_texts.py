@@ -6,7 +6,7 @@ from another. Of what can be said about a class, the first that exists is taken:
 1. what the user wrote for it, or the WordNet id that the user chose;
 2. timm's definition of the synset that the class's own label names;
 3. what the model's config says about its label;
-4. timm's definition of the likeliest meaning of its name.
+4. timm's definition of the likeliest meaning of its name; of equally good ones, that from a field that is usual for the head.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from timm_inject.class_names import MAX_PROBLEMS, ClassName, join_problems
+from timm_inject.class_names import MAX_PROBLEMS, ClassName, fields_of_classes, join_problems
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, DescriptionError, list_some
 from timm_inject.lexicon import Lexicon, Synset, is_wnid, load_lexicon, match_key
 
@@ -97,11 +97,12 @@ def resolve_class_texts(
     lexicon = load_lexicon()
     from_user = _texts_from_user(classes, len(seen), descriptions if isinstance(descriptions, Mapping) else {}, lexicon)
     look_up = descriptions is not None
-    texts = [_text_of(entry, from_user.get(position, ()), look_up, lexicon) for position, entry in enumerate(classes)]
+    fields = fields_of_classes(seen, lexicon) if look_up else frozenset()
+    texts = [_text_of(entry, from_user.get(position, ()), look_up, lexicon, fields) for position, entry in enumerate(classes)]
     return texts[: len(seen)], texts[len(seen) :]
 
 
-def _text_of(entry: ClassName, from_user: tuple[str, ...], look_up: bool, lexicon: Lexicon) -> ClassText:
+def _text_of(entry: ClassName, from_user: tuple[str, ...], look_up: bool, lexicon: Lexicon, fields: frozenset[str]) -> ClassText:
     """Apply the one rule, for seen and unseen classes alike."""
     if from_user:
         chosen = _chosen_synset(from_user, lexicon)
@@ -114,7 +115,7 @@ def _text_of(entry: ClassName, from_user: tuple[str, ...], look_up: bool, lexico
         return _from_synset(entry, entry.synset)
     if entry.description:
         return ClassText(entry.name, _lemmas(entry), (entry.description,), source="config")
-    found = lexicon.find(entry.name)
+    found = lexicon.find(entry.name, fields)
     return _from_synset(entry, found[0], found[1:]) if found else ClassText(entry.name, _lemmas(entry))
 
 
