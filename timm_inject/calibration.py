@@ -113,10 +113,12 @@ def calibrate_rows(
 ) -> CalibratedRows:
     """Make predicted rows fit for the head.
 
-    With a calibration, each row gets the mean length of the seen rows about their mean, as the length of a prediction says
-    how sure the mapper is and nothing about the class, and all get one offset on their bias. A head without bias has no
-    place for the offset; its rows get the length only. The mean seen row, about which this is done, holds what the logits
-    of an image have in common, so new logits share it.
+    With a calibration, each row's weights get the mean length of the seen ones about their mean, as the length of a prediction
+    says how sure the mapper is and nothing about the class, and all rows get one bias: the mean of the seen ones and an offset.
+    A head without bias has no place for the offset; its rows get the length only. The mean seen row, about which this is done,
+    holds what the logits of an image have in common, so new logits share it. Biases as they are predicted cost 0.4 +- 0.3 points
+    of the accuracy among new classes on photos of the validation classes of three ImageNet heads (see `benchmark.heldout`) and
+    change nothing on CUB-100's seen classes.
 
     Args:
         fitted: The mapper, with the rows that it predicts for seen classes without them.
@@ -138,7 +140,7 @@ def calibrate_rows(
         stage = _set_stage(fitted, calibration, feature_dim, seed, activation)
         rehearsals = list(_rehearse(stage, len(new_rows)))
         if calibration is not None:
-            new_rows = _rescale(new_rows, fitted)
+            new_rows = _rescale(new_rows, fitted, feature_dim)
         margins = _margins(stage, new_rows[:, :feature_dim])
         offset, rehearsed = 0.0, 0.0
         if calibration == "harmonic" and stage.pseudo.level is not None:
@@ -209,7 +211,7 @@ def check_rehearsable(fitted: FittedMapper) -> None:
 
 def _set_stage(fitted: FittedMapper, calibration: str | None, feature_dim: int, seed: int, activation: str) -> _Stage:
     rows = fitted.rows
-    held_out = fitted.crossfit.rows if calibration is None else _rescale(fitted.crossfit.rows, fitted)
+    held_out = fitted.crossfit.rows if calibration is None else _rescale(fitted.crossfit.rows, fitted, feature_dim)
     mean_weight = rows[:, :feature_dim].mean(0)
     weights = rows[:, :feature_dim] - mean_weight
     generator = torch.Generator().manual_seed(seed)
@@ -226,12 +228,16 @@ def _margins(stage: _Stage, new_weights: Tensor) -> Tensor:
     return (features @ stage.weights.T).amax(1) - best_new if level is None else -level - best_new
 
 
-def _rescale(predicted: Tensor, fitted: FittedMapper) -> Tensor:
+def _rescale(predicted: Tensor, fitted: FittedMapper, feature_dim: int) -> Tensor:
+    """Predicted rows with weights of the seen ones' mean length about their mean, and the mean seen bias."""
     rows = fitted.rows
     mean_row = rows.mean(0)
     if not fitted.mapper.knows_length:  # else most of what is left without the mean row would be a part of the mean row
         predicted = normalize(predicted) * rows.norm(dim=1).mean()
-    return normalize(predicted - mean_row) * (rows - mean_row).norm(dim=1).mean() + mean_row
+    rescaled = mean_row.repeat(len(predicted), 1)
+    own, seen = ((part - mean_row)[:, :feature_dim] for part in (predicted, rows))
+    rescaled[:, :feature_dim] += normalize(own) * seen.norm(dim=1).mean()
+    return rescaled
 
 
 def _rehearse(stage: _Stage, num_new: int) -> Iterator[_Rehearsal]:
