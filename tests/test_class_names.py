@@ -384,8 +384,17 @@ def test_natural_exceptions_work(imagenet):
 
 
 def test_a_hint_makes_another_sense_a_name_of_its_own(imagenet):
-    names = resolve_unseen_class_names(["crane (machine)", "crane (bird)"], imagenet)
-    assert [entry.name for entry in names] == ["crane (machine)", "crane (bird)"]
+    names = resolve_unseen_class_names(["mouse (rodent)", "crane (origami)"], imagenet)
+    assert [entry.name for entry in names] == ["mouse (rodent)", "crane (origami)"]
+    only_bird = [entry for entry in imagenet if entry.label != "n03126707"]
+    assert resolve_unseen_class_names(["crane (machine)"], only_bird)[0].name == "crane (machine)"
+
+
+def test_a_hint_that_picks_the_sense_of_a_seen_class_is_that_class(imagenet):
+    message = error_of(ClassNameError, resolve_unseen_class_names, ["crane (machine)", "crane, bird"], imagenet)
+    assert "'crane (machine)' is already seen class 517; 'crane, bird' is already seen class 134" in message
+    twice = error_of(ClassNameError, resolve_unseen_class_names, ["mouse (rodent)", "mouse (animal)"], imagenet)
+    assert "'mouse (rodent)' is given twice (positions 0 and 1, as 'mouse (rodent)' and 'mouse (animal)')" in twice
 
 
 def test_a_lost_space_is_the_same_class(imagenet):

@@ -164,6 +164,7 @@ def test_all_bad_descriptions_in_one_error(seen, unseen):
         ({"okapi": ["a", 1]}, "'okapi' has ['a', 1], which is not a text"),
         ({"okapi": b"a"}, "'okapi' has b'a', which is not a text"),
         ({"okapi": ["a", "n02439398"]}, "'okapi' has the WordNet id 'n02439398', which must stand alone"),
+        ({"okapi": "n02099601"}, "'okapi' has the WordNet id 'n02099601', which is the seen class 'golden retriever'"),
         ({4: "a"}, "4 names no class"),
         ({"": "a"}, "'' names no class"),
     ],
@@ -178,6 +179,13 @@ def test_two_descriptions_of_one_class(seen, unseen):
     described = resolve_unseen_class_names({"okapi": "stripy"}, seen)
     message = error_of(DescriptionError, seen, described, {"okapi": "a"})
     assert message == (f"1 of 2 descriptions cannot be used: 'okapi' has a description in `unseen_class_names` too. {FORM}")
+
+
+def test_the_id_of_a_seen_class_in_the_unseen_mapping(seen):
+    described = resolve_unseen_class_names({"pooch": "n02099601"}, seen)
+    message = error_of(DescriptionError, seen, described)
+    assert "'pooch' has the WordNet id 'n02099601', which is the seen class 'golden retriever'" in message
+    assert resolve_class_texts(seen, [], {"golden retriever": "n02099601"})[0][207].synset.wnid == "n02099601"
 
 
 def test_an_unknown_id_in_the_unseen_mapping(seen):

@@ -106,7 +106,8 @@ def resolve_unseen_class_names(
     Names are stripped and otherwise kept as they are. Two names are the same class where they differ only in case,
     accents, underscores, hyphens or possessives, or in a plural or a space that the lexicon can undo without doubt
     (`Lexicon.word_key`). A synonym of a seen class, in the likeliest meaning of its name, counts as a name too.
-    Another sense of a word that the model knows needs a hint, which makes it another name: "crane (machine)".
+    Another sense of a word that the model knows needs a hint, which makes it another name: "mouse (rodent)". Where the hint picks
+    the very synset of a seen class, it is that class.
     A WordNet id stands for its synset, and is shown as the first lemma.
 
     Args:
@@ -394,8 +395,9 @@ def _given_twice(first: str, positions: Sequence[int], names: Sequence[str]) -> 
 
 
 def _unseen_key(entry: ClassName, lexicon: Lexicon) -> str:
-    """A name that was given as an id means that synset alone; any other means whatever the word means."""
-    return entry.synset.wnid if entry.synset else lexicon.word_key(entry.name)
+    """A name that was given as an id or has a hint means that synset alone; any other means whatever the word means."""
+    synset = entry.synset or lexicon.hinted_sense(entry.name)
+    return synset.wnid if synset else lexicon.word_key(entry.name)
 
 
 def _positions_by_key(seen: Sequence[ClassName], lexicon: Lexicon) -> dict[str, list[int]]:

@@ -146,10 +146,11 @@ def _texts_from_user(
     from_names = {
         position: (entry.description,) for position, entry in enumerate(classes) if position >= num_seen and entry.description
     }
+    taken = {entry.synset.wnid: entry.name for entry in classes[:num_seen] if entry.synset}
     problems = [
         f"{classes[position].name!r} has {problem}"
         for position, texts in from_names.items()
-        if (problem := _problem_with(texts, lexicon))
+        if (problem := _problem_with(texts, lexicon, taken))
     ]
     from_mapping: dict[int, tuple[str, ...]] = {}
     key_of: dict[int, str] = {}
@@ -157,7 +158,8 @@ def _texts_from_user(
     for key, value in mapping.items():
         texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else ()
         positions = finder.positions(key)
-        problem = _problem_with(texts, lexicon, value)
+        is_new = positions != [] and positions[0] >= num_seen
+        problem = _problem_with(texts, lexicon, taken if is_new else {}, value)
         if len(positions) != 1:
             # The search for a near name is slow and only the first problems are shown.
             problems.append(finder.explain(key, positions) if len(problems) < MAX_PROBLEMS else "")
@@ -179,8 +181,11 @@ def _texts_from_user(
     return from_names | from_mapping
 
 
-def _problem_with(texts: Sequence[object], lexicon: Lexicon, given: object = None) -> str | None:
-    """Say what the class "has" that is no description, or None where the texts are fine."""
+def _problem_with(texts: Sequence[object], lexicon: Lexicon, taken: Mapping[str, str], given: object = None) -> str | None:
+    """Say what the class "has" that is no description of it, or None where the texts are fine.
+
+    `taken` is WordNet id -> name of the classes whose ids it cannot have.
+    """
     if not texts or not all(isinstance(text, str) for text in texts):
         return f"{given!r}, which is not a text"
     written = [text for text in texts if isinstance(text, str)]
@@ -190,7 +195,8 @@ def _problem_with(texts: Sequence[object], lexicon: Lexicon, given: object = Non
     if unknown:
         why = "which must stand alone" if len(written) > 1 else "which timm has no definition for"
         return f"the WordNet id {unknown[0]!r}, {why}"
-    return None
+    wnid = written[0].strip()
+    return f"the WordNet id {wnid!r}, which is the seen class {taken[wnid]!r}" if wnid in taken else None
 
 
 class _ClassFinder:

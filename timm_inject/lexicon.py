@@ -126,6 +126,11 @@ class Lexicon:
         support = {synset: _support(synset, hint_words) for synset in self._find_word(hint["word"], fields)}
         return tuple(sorted(support, key=lambda synset: -support[synset])) if any(support.values()) else ()
 
+    def hinted_sense(self, name: str) -> Synset | None:
+        """Return the meaning that the hint in a name picks; None where it has no hint, none that fits, or is a word with it."""
+        is_hinted = _HINT.fullmatch(name.strip()) is not None and not self._find_word(name, ())
+        return next(iter(self.find(name)), None) if is_hinted else None
+
     def word_key(self, name: str) -> str:
         """Return one key for all spellings of a word: its `match_key`, with a plural or a lost space undone.
 
