@@ -1,4 +1,5 @@
 import copy
+import sys
 import warnings
 
 import pytest
@@ -8,7 +9,7 @@ from torch.nn.functional import normalize
 from tests.conftest import NAMES, WordEncoder, needs_offline
 from tests.test_mappers import related_classes
 from timm_inject import WeakClassWarning, inject, injection_record
-from timm_inject.confidence import estimate_names
+from timm_inject.confidence import NameEstimates, estimate_names
 
 
 def _estimate(seen, new, seed=0, new_rows=None):
@@ -59,7 +60,7 @@ def warned(small_model):
 
 
 def test_inject_warns_with_the_figure(warned):
-    record, (few, weak) = warned
+    record, (few, weak, bare) = warned
     known = f"The head knows {len(NAMES)} classes, and a mapper learns little from fewer than 25. "
     assert few.startswith(f"{known}Hidden in turn, they reach a harmonic mean of ")
     assert f"a harmonic mean of {record.self_score['harmonic_mean']:.0%} (self-score)" in few
@@ -73,6 +74,35 @@ def test_inject_warns_with_the_figure(warned):
             + (entry.warning.partition("over all classes, and ")[2])
         )
         assert {name for name, _ in entry.leans_on} <= set(NAMES)
+    assert bare.startswith("No description was found for 1 of 2 new classes: 'electric scooter'. Names alone do much worse.")
+
+
+def test_names_alone_that_are_asked_for_or_that_all_classes_have_are_no_cause_to_warn(small_model):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", WeakClassWarning)
+        inject(copy.deepcopy(small_model), ["electric scooter"], encoder=WordEncoder(), descriptions=None)
+        names = [f"unit {letter}" for letter in "abcdefghij"]
+        inject(small_model, ["electric scooter"], encoder=WordEncoder(), seen_class_names=names)
+    assert [entry for entry in caught if "No description" in str(entry.message)] == []
+
+
+def test_a_class_injected_before_that_becomes_doubtful_is_named(small_model, monkeypatch):
+    def foretell(*values):
+        share = torch.tensor(values)
+        monkeypatch.setattr(sys.modules["timm_inject.inject"], "estimate_names", lambda *_, **__: NameEstimates(share, share))
+
+    def doubts(names):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", WeakClassWarning)
+            inject(small_model, names, encoder=WordEncoder())
+        return [str(entry.message) for entry in caught if "unlikely to work" in str(entry.message)]
+
+    foretell(0.5, 0.2)
+    (message,) = doubts(["okapi", "dahlia"])
+    assert message.startswith("1 of 2 new classes are unlikely to work, estimated without images: 'dahlia' (20% of its own images)")
+    foretell(0.15, 0.1, 0.9)
+    (message,) = doubts(["galaxy"])  # dahlia was named before
+    assert message.startswith("1 of the classes injected before are unlikely to work, estimated without images: 'okapi' (15% ")
 
 
 def test_as_an_error_the_warning_leaves_the_model_as_it_was(small_model):
@@ -102,5 +132,6 @@ def test_real_names(packaged_model):
     confidence = {entry.name: entry.confidence for entry in injection_record(packaged_model).classes}
     assert confidence["okapi"] > 0.25
     assert sum(confidence[name] for name in tulips) / len(tulips) < 0.25
-    (message,) = {str(entry.message) for entry in caught}
+    message, bare = {str(entry.message): None for entry in caught}
     assert "tulip" in message
+    assert bare.startswith("No description was found for 8 of 10 new classes: ")

@@ -173,7 +173,14 @@ def test_escaping():
     assert escape("a\n\tb") == "a b"
     assert escape("x" * 1000) == "x" * 399 + "…"
     assert escape("abc\u202edcba\u2066") == "abcdcba"
+    assert escape('yellow lady\'s "slipper"') == 'yellow lady\'s "slipper"'
     assert escape("www.evil.example a@b.example http://x") == "www&#46;evil.example a&#64;b.example http&#58;//x"
+
+
+@pytest.mark.parametrize(("labels", "told"), [(["n01440764", "okapi"], True), (["tench", "okapi"], False), (None, False)])
+def test_wordnet_ids_among_the_labels_are_explained(labels, told):
+    card = render_model_card({**CONFIG, "label_names": labels}, make_record())
+    assert ('`model.pretrained_cfg["label_descriptions"]` says what they mean' in card) is told
 
 
 def test_own_cards_are_known_until_they_are_changed():

@@ -18,6 +18,8 @@ __all__ = ["draw_card_plot"]
 _MAX_CLASSES = 20
 _MAX_LEANS = 3
 _MAX_CHARACTERS = 40
+_FEWEST_CHARACTERS = 4
+_CHARACTERS_ACROSS = 70  # of the small labels, from 0 to 1
 _BLUE, _GREY = "#4c72b0", "#b0b0b0"
 
 
@@ -54,7 +56,8 @@ def _draw_score(axes: Axes, score: dict[str, float]) -> None:
     bars = axes.barh(range(len(names)), list(score.values()), color=_BLUE)
     axes.bar_label(bars, fmt="%.2f", padding=3)
     _label(axes, names, "self-score, estimated without images")
-    axes.set_xlim(0, 1.15)
+    axes.set_xlim(0, 1.15)  # room for the figures
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
 
 
 def _draw_leans(axes: Axes, entries: list[InjectedClass]) -> None:
@@ -64,9 +67,12 @@ def _draw_leans(axes: Axes, entries: list[InjectedClass]) -> None:
             axes.barh(position, share, left=left, color=_BLUE if number == 0 else _GREY, edgecolor="white")
             # parse_math off: a dollar sign in a class name is a dollar sign.
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "parse_math": False, "clip_on": True}
-            axes.text(left + share / 2, position, _clip(name, 14), **style)
+            room = int(share * _CHARACTERS_ACROSS)
+            if room >= _FEWEST_CHARACTERS:
+                axes.text(left + share / 2, position, _clip(name, room), **style)
             left += share
-    _label(axes, [entry.name for entry in entries], "share of the seen classes that it leans on")
+    _label(axes, [entry.name for entry in entries], "shares of the seen classes that it leans on; blue: the largest")
+    axes.set_xlim(0, 1)
 
 
 def _label(axes: Axes, names: list[str], title: str) -> None:

@@ -109,7 +109,7 @@ class InjectionWarning(UserWarning):
 
 
 class WeakClassWarning(InjectionWarning):
-    """New classes are unlikely to work, by an estimate that needs no image."""
+    """New classes are unlikely to work, by an estimate that needs no image or as nothing but their name is known."""
 
 
 def list_some(items: Iterable[object]) -> str:

@@ -260,7 +260,8 @@ def write_card(
             "(`--overwrite`)."
         )
     described = config.get("pretrained_cfg")
-    described = {**(described if isinstance(described, dict) else {}), "architecture": config.get("architecture")}
+    described = dict(described) if isinstance(described, dict) else {}
+    described |= {key: config.get(key) for key in ("architecture", "label_names")}
     try:
         has_plot = draw_card_plot(record, folder / PLOT_NAME)
         card = render_model_card(described, record, repo_id=repo_id, has_plot=has_plot, details=model_card)

@@ -96,7 +96,8 @@ def inject(
 
     Warns:
         WeakClassWarning: Names are unlikely to work, with the share of their images that each may win (the record holds the
-            figure of every name as `confidence`); or the head knows fewer than 25 classes.
+            figure of every name as `confidence`), for classes injected before where that is new; or nothing but their name is
+            known, where the seen classes have descriptions; or the head knows fewer than 25 classes.
 
     Raises:
         TimmInjectError: One of its subclasses, with what came, what was expected and how to fix it; the model is then
@@ -161,7 +162,9 @@ def inject(
     outlooks = _look_ahead(classes, fitted[0], unseen_descriptors, new_rows[0], head.leaves[0], activation, seed)
     made = {"encoder": loaded.encoder_id, "mapper": mapper, "calibration": calibration, "activation": activation, "seed": seed}
     record = _make_record(classes, made, predicted[0].self_score, settings, earlier, hashes, outlooks)
-    _warn_of_weak(record, len(classes.unseen_texts))
+    _warn_of_weak(record, classes)
+    if descriptions is not None:
+        _warn_of_undescribed(classes)
     kept, appended = earlier.merge(head, new_rows)
     return resize_head(model, head, appended, kept=kept, config=_label_config(classes), record=record.to_dict())
 
@@ -308,7 +311,21 @@ def _describe_weakness(accuracy: float, among_new: float) -> str:
     return f"estimated to win {accuracy:.0%} of its own images over all classes, and {among_new:.0%} among the new classes alone"
 
 
-def _warn_of_weak(record: InjectionRecord, num_new: int) -> None:
+def _warn_of_undescribed(classes: _Classes) -> None:
+    bare = [text.name for text in classes.unseen_texts if not text.descriptions]
+    described = sum(bool(text.descriptions) for text in classes.seen_texts)
+    if bare and 2 * described >= len(classes.seen_texts):
+        warnings.warn(
+            f"No description was found for {len(bare)} of {len(classes.unseen_texts)} new classes: "
+            f"{list_some(repr(name) for name in bare)}. Names alone do much worse. Look for a spelling that timm's definitions "
+            "have, or describe what can be seen of them (`descriptions=`).",
+            WeakClassWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_weak(record: InjectionRecord, classes: _Classes) -> None:
+    num_new = len(classes.unseen_texts)
     if record.num_seen < FEW_SEEN:
         harmonic = record.self_score.get("harmonic_mean")
         figure = "" if harmonic is None else f" Hidden in turn, they reach a harmonic mean of {harmonic:.0%} (self-score)."
@@ -320,16 +337,21 @@ def _warn_of_weak(record: InjectionRecord, num_new: int) -> None:
             WeakClassWarning,
             stacklevel=3,
         )
-    weak = sorted((entry for entry in record.classes[-num_new:] if entry.warning), key=lambda entry: entry.confidence or 0.0)
-    if weak:
-        shown = list_some(f"{entry.name!r} ({entry.confidence:.0%} of its own images)" for entry in weak)
-        warnings.warn(
-            f"{len(weak)} of {num_new} new classes are unlikely to work, estimated without images: {shown}. The head or the "
-            "text hardly tells them from other classes. Describe what can be seen of them (`descriptions=`), or test with "
-            "`evaluate` on photos before you rely on them.",
-            WeakClassWarning,
-            stacklevel=3,
-        )
+    before = zip(record.classes[:-num_new], classes.record.classes, strict=True)
+    for which, entries in (
+        (f"{num_new} new classes", [entry for entry in record.classes[-num_new:] if entry.warning]),
+        ("the classes injected before", [entry for entry, old in before if entry.warning and not old.warning]),
+    ):
+        if entries:
+            entries.sort(key=lambda entry: entry.confidence or 0.0)
+            shown = list_some(f"{entry.name!r} ({entry.confidence:.0%} of its own images)" for entry in entries)
+            warnings.warn(
+                f"{len(entries)} of {which} are unlikely to work, estimated without images: {shown}. The head or the text hardly "
+                "tells them from other classes. Describe what can be seen of them (`descriptions=`), or test with `evaluate` on "
+                "photos before you rely on them.",
+                WeakClassWarning,
+                stacklevel=3,
+            )
 
 
 def _label_config(classes: _Classes) -> dict[str, Any]:

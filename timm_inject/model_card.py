@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from timm_inject.lexicon import is_wnid
 from timm_inject.record import InjectedClass, InjectionRecord
 
 __all__ = ["BIBTEX", "CARD_NAME", "PLOT_NAME", "SCORE_NAMES", "escape", "is_own_card", "render_model_card", "sign_card"]
@@ -39,6 +40,10 @@ _MARK = re.compile(r"<!-- written by timm_inject; ([0-9a-f]{16}) -->\s*\Z")
 # These reorder what stands beside them on the page.
 _BIDI_CONTROLS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
+_IDS_TEXT = (
+    '\nLabels such as `n01440764` are WordNet ids. `model.pretrained_cfg["label_descriptions"]` says what they mean; transformers '
+    "shows the ids."
+)
 _CONFIDENCE_TEXT = (
     "Confidence is the share of its own images that a class is expected to win over all others. It is estimated without images."
 )
@@ -71,7 +76,7 @@ def render_model_card(
     as it was typed.
 
     Args:
-        config: The model's `pretrained_cfg`, with its `architecture`.
+        config: The model's `pretrained_cfg`, with its `architecture` and `label_names`.
         record: What was injected.
         repo_id: Where the model will be on the Hub; None for a folder.
         has_plot: Whether `PLOT_NAME` lies beside the card.
@@ -94,7 +99,7 @@ def render_model_card(
         "before you rely on them.",
         "",
         *([str(details["description"]), ""] if details.get("description") else []),
-        *_load(repo_id),
+        *_load(repo_id, config.get("label_names") or ()),
         *_classes(record),
         *_doubts(record),
         *_self_score(record, has_plot),
@@ -124,7 +129,7 @@ def escape(text: str) -> str:
     text = re.sub(r"\s+", " ", _BIDI_CONTROLS.sub("", text)).strip()
     if len(text) > _MAX_CHARACTERS:
         text = text[: _MAX_CHARACTERS - 1] + "…"
-    escaped = re.sub(r"([\\`*_{}\[\]()#+!|~>-])", r"\\\1", html.escape(text))
+    escaped = re.sub(r"([\\`*_{}\[\]()#+!|~>-])", r"\\\1", html.escape(text, quote=False))
     # Bare addresses become links in the Hub's Markdown.
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
 
@@ -155,7 +160,7 @@ def _yaml_list(key: str, values: Iterable[object]) -> list[str]:
     return [f"{key}:", *items] if items else []
 
 
-def _load(repo_id: str | None) -> list[str]:
+def _load(repo_id: str | None, labels: Iterable[object]) -> list[str]:
     where = f"hf-hub:{repo_id}" if repo_id else "local-dir:FOLDER"
     about = "timm_inject is not needed." + ("" if repo_id else " Put this folder's path in place of `FOLDER`.")
     pipeline = [
@@ -178,6 +183,7 @@ def _load(repo_id: str | None) -> list[str]:
         'labels = model.pretrained_cfg["label_names"]',
         "```",
         *pipeline,
+        *([_IDS_TEXT] if any(isinstance(label, str) and is_wnid(label) for label in labels) else []),
         "",
     ]
 
@@ -233,8 +239,9 @@ def _self_score(record: InjectionRecord, has_plot: bool) -> list[str]:
         f"- {escape(SCORE_NAMES.get(name, name.replace('_', ' ')))}: {value:.3f}" for name, value in record.self_score.items()
     ]
     about = (
-        "Estimated without images: seen classes were hidden, their rows predicted from text, and both tried on features drawn "
-        "from the head's weights. These are estimates for classes as varied as the seen ones; look-alike names do worse."
+        "Estimated without images: seen classes were hidden, as many at a time as new ones were added, their rows predicted from "
+        "text, and both tried on features drawn from the head's weights. These are estimates for so many classes, as varied as "
+        "the seen ones: more new classes, and look-alike ones, do worse."
     )
     plot = ["", f"![The self-score, and the seen classes that each new one leans on]({PLOT_NAME})"] if has_plot else []
     return ["## Self-score", "", about, "", *figures, *plot, ""]
