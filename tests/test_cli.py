@@ -60,7 +60,10 @@ def test_json_and_quiet(capsys, model, tmp_path):
         (["zebra"], "timm-inject: 1 of 1 unseen class names cannot be added: 'zebra' is already"),
         ([], "timm-inject: `unseen_class_names` is empty."),
         (["okapi", "--mapper", "isis"], "timm-inject: There is no mapper 'isis'. Did you mean 'icis'?"),
-        (["--names-file", "missing.txt"], "timm-inject: The file 'missing.txt' could not be read as UTF-8 text"),
+        (
+            ["--names-file", "missing.txt"],
+            "timm-inject: The file 'missing.txt' could not be read: No such file or directory. Check the path.",
+        ),
         (["okapi", "--seen-classes", "imagenet-1k"], "timm-inject: "),
     ],
 )
@@ -78,6 +81,17 @@ def test_unknown_model_is_told(capsys, tmp_path):
     code, _, err = run(capsys, "classify", f"local-dir:{tmp_path}", "x.png")
     assert code == 2
     assert err.startswith("timm-inject: timm could not create the model 'local-dir:")
+    assert err.endswith("Check the folder: it needs config.json and the weights, as `save_for_hf` writes them.\n")
+    _, _, err = run(capsys, "classify", "nosuch", "x.png")
+    assert "(nosuch). Check the name with `timm.list_models()`; a folder is written 'local-dir:FOLDER'." in err
+
+
+def test_a_file_of_names_in_another_encoding_is_told(capsys, model, tmp_path):
+    (tmp_path / "names.txt").write_bytes("café".encode("latin-1"))
+    code, _, err = run(capsys, "inject", model, "--names-file", tmp_path / "names.txt", "--output", tmp_path / "out")
+    assert code == 2
+    assert f"The file '{tmp_path / 'names.txt'}' is not UTF-8 text: " in err
+    assert err.endswith("Save it as UTF-8.\n")
 
 
 def test_demo_says_what_is_not_first_and_reloads(capsys, tmp_path, shared_cache):

@@ -87,8 +87,10 @@ def test_an_image_that_does_not_open_is_named(patched, tmp_path):
         assert str(caught.value) == (
             f"The image '{path}' could not be opened: not an image, damaged, or not readable. Remove it or save it again."
         )
-    with pytest.raises(ImageError, match="no such file"):
+    with pytest.raises(ImageError, match=r"could not be opened: no such file. Check the path\.$"):
         classify(patched, [tmp_path / "none.png"])
+    with pytest.raises(ImageError, match=r"could not be opened: it is a folder. Name the images in it\.$"):
+        classify(patched, [tmp_path])
 
 
 def test_classify_gives_the_likeliest_first_and_marks_new_ones(patched):

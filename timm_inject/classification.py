@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,8 +91,13 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else "not an image, damaged, or not readable"
-        raise ImageError(f"The image '{os.fspath(path)}' could not be opened: {reason}. Remove it or save it again.") from error
+        if Path(path).is_dir():
+            reason = "it is a folder. Name the images in it"
+        elif isinstance(error, FileNotFoundError):
+            reason = "no such file. Check the path"
+        else:
+            reason = "not an image, damaged, or not readable. Remove it or save it again"
+        raise ImageError(f"The image '{os.fspath(path)}' could not be opened: {reason}.") from error
 
 
 def image_transform(model: nn.Module) -> Any:

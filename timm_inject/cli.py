@@ -287,8 +287,10 @@ def _read_lines(path: Path) -> list[str]:
     """The file's lines without blank ones and comments."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArgumentValueError(f"The file '{path}' could not be read as UTF-8 text: {error}") from error
+    except OSError as error:
+        raise ArgumentValueError(f"The file '{path}' could not be read: {error.strerror or error}. Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise ArgumentValueError(f"The file '{path}' is not UTF-8 text: {error}. Save it as UTF-8.") from error
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 

