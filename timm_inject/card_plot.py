@@ -19,7 +19,7 @@ _MAX_CLASSES = 20
 _MAX_LEANS = 3
 _MAX_CHARACTERS = 40
 _FEWEST_CHARACTERS = 4
-_CHARACTERS_ACROSS = 70  # of the small labels, from 0 to 1
+_CHARACTERS_ACROSS = 55  # of the small labels, from 0 to 1
 _BLUE, _GREY = "#4c72b0", "#b0b0b0"
 
 
@@ -71,7 +71,7 @@ def _draw_leans(axes: Axes, entries: list[InjectedClass]) -> None:
             if room >= _FEWEST_CHARACTERS:
                 axes.text(left + share / 2, position, _clip(name, room), **style)
             left += share
-    _label(axes, [entry.name for entry in entries], "shares of the seen classes that it leans on; blue: the largest")
+    _label(axes, [entry.name for entry in entries], "seen classes that it leans on, by share")
     axes.set_xlim(0, 1)
 
 
