@@ -151,6 +151,14 @@ def test_the_mix_gets_no_weight_for_a_gain_that_may_be_chance(monkeypatch):
     assert icis._choose_mix_weight(descriptors, coordinates, blend, ridge, weights) > 0.0  # on average it had looked better
 
 
+def test_networks_weigh_less_with_few_classes(monkeypatch):
+    descriptors, rows = related_classes(50)
+    monkeypatch.setattr(icis, "_ENOUGH_FOR_NETWORKS", 40)
+    weights = [create_mapper("icis").fit(descriptors[:n], rows[:n]).tensors["network_weight"].item() for n in (10, 40, 50)]
+    full = icis.IcisParts().network_weight
+    assert weights == pytest.approx([full / 4, full, full])
+
+
 def test_a_handful_of_classes_is_too_few_for_the_mix():
     """Three classes whose ranks all gain alike have no spread at all, and still say nothing."""
     descriptors, rows = related_classes()

@@ -38,6 +38,7 @@ _LATENT_DIM = 256
 # The networks learn the leading coordinates of rows and texts only; the rest of the rows is close to noise.
 _NETWORK_ROW_DIM = 128
 _NETWORK_TEXT_DIM = 128
+_ENOUGH_FOR_NETWORKS = 500  # classes
 # Few epochs at a high rate, with a part of the classes in each, do as well as 80 with all: chosen for speed, by the rows of hidden
 # classes of those heads (nearest to their own prediction: 69% either way) and of CUB-100's seen classes; no image was in view.
 _EPOCHS = 20
@@ -64,9 +65,11 @@ class IcisParts:
         mix_weights: Of the mix, beside 1 for kernel ridge; chosen for each head by how soon leave-one-out rows find their class.
             Taken up for the rows of three ImageNet heads (mean reciprocal rank 0.158 instead of 0.151, hidden in five folds);
             accuracy on photos of half of the classes was printed beside it.
-        network_weight: A kernel-ridge row of length 1 plus so much of a network row of length 1. 0 trains no networks. Of 0, 0.2,
-            0.4 and 0.6, on photos of the validation classes (see `benchmark.heldout`): all but the last give the same rows and
-            harmonic means there within noise, 0.6 a lower harmonic mean (by 0.7 +- 0.5 points). Hidden rows alone had said 0.6.
+        network_weight: A kernel-ridge row of length 1 plus so much of a network row of length 1, from 500 classes on; with fewer in
+            proportion to their number. 0 trains no networks. Of 0, 0.2, 0.4 and 0.6, on photos of the validation classes (see
+            `benchmark.heldout`): all but the last give the same rows and harmonic means there within noise, 0.6 a lower harmonic
+            mean (by 0.7 +- 0.5 points). Hidden rows alone had said 0.6. With 55 classes, on CUB-100's seen classes alone, the area
+            under the seen-unseen curve is 69.0 with 0.02, 68.6 with 0.2 and 69.0 without networks.
         equalize: Each coordinate is divided by its share of the largest singular value, to this power. Chosen likewise.
     """
 
@@ -103,6 +106,8 @@ class IcisMapper(Mapper):
         texts = blend.texts_of(descriptors)
         coefficients = solve_ridge(blend.kernel(descriptors, texts, upper_only=True), choices["ridge"].item(), span.coordinates)
         share = (span.singular / span.singular[0].clamp_min(_EPSILON)).clamp_min(_MIN_SINGULAR_SHARE)
+        # With fewer classes the networks are further from the truth.
+        network_weight = self.parts.network_weight * min(1.0, len(rows) / _ENOUGH_FOR_NETWORKS)
         learned = {
             "descriptor_dim": torch.tensor(descriptors.shape[1]),
             **choices,
@@ -113,7 +118,7 @@ class IcisMapper(Mapper):
             "equalizer": share**-self.parts.equalize,
             "basis": span.basis,
             "length": centred.norm(dim=1).mean(),
-            "network_weight": torch.tensor(self.parts.network_weight, dtype=torch.float64),
+            "network_weight": torch.tensor(network_weight, dtype=torch.float64),
         }
         if self.parts.network_weight == 0:
             return learned
