@@ -103,9 +103,11 @@ def test_names_taken_in_another_sense_are_counted():
     cranes = [name for name in names if name.synset.lemmas[0] == "crane"]
     assert len(cranes) == 2
     # Typed alike, they get one sense, which is wrong for one of them.
-    assert count_senses(cranes, "lemma") == {"new_names": 2.0, "other_sense": 1.0, "no_definition": 0.0}
-    assert count_senses(cranes, "synset")["other_sense"] == 0.0
-    assert count_senses(cranes, "name")["no_definition"] == 2.0
+    both = [0, 1]
+    assert count_senses(cranes, "lemma", both) == {"new_names": 2.0, "other_sense": 1.0, "no_definition": 0.0}
+    assert count_senses(cranes, "synset", both)["other_sense"] == 0.0
+    assert count_senses(cranes, "name", both)["no_definition"] == 2.0
+    assert {count_senses(cranes, "lemma", [index])["other_sense"] for index in both} == {0.0, 1.0}
 
 
 def test_described_classes_take_the_users_text(head):
@@ -125,7 +127,7 @@ def test_vectors_stand_in_for_texts(head, encoder):
     vectors = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     problem = HeldOutBenchmark(head, encoder, vectors={"wiki2vec": vectors}).problem("wiki2vec", 0, 1, 4)
     assert torch.equal(torch.cat([problem.seen_descriptors, problem.unseen_descriptors]).sort(0).values, vectors.sort(0).values)
-    assert count_senses(head.names, "wiki2vec")["other_sense"] == 0
+    assert count_senses(head.names, "wiki2vec", [0, 1])["other_sense"] == 0
     with pytest.raises(BenchmarkDataError, match="There are 19 wiki2vec vectors, and the head 'toy' has 20 classes."):
         HeldOutBenchmark(head, encoder, vectors={"wiki2vec": vectors[1:]})
 

@@ -393,8 +393,48 @@ def test_a_hint_makes_another_sense_a_name_of_its_own(imagenet):
 def test_a_hint_that_picks_the_sense_of_a_seen_class_is_that_class(imagenet):
     message = error_of(ClassNameError, resolve_unseen_class_names, ["crane (machine)", "crane, bird"], imagenet)
     assert "'crane (machine)' is already seen class 517; 'crane, bird' is already seen class 134" in message
-    twice = error_of(ClassNameError, resolve_unseen_class_names, ["mouse (rodent)", "mouse (animal)"], imagenet)
-    assert "'mouse (rodent)' is given twice (positions 0 and 1, as 'mouse (rodent)' and 'mouse (animal)')" in twice
+    folded = {"crane (bird)": "a bird folded from paper"}
+    assert resolve_unseen_class_names(folded, imagenet)[0].description == "a bird folded from paper"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["pizza (with pineapple)"],
+        ["backpack (on a person)"],
+        ["strawberry (unripe fruit)"],
+        ["coffee mug (with a logo)", "coffee mug (of Berlin)"],
+        ["apple (red)", "apple (green)"],
+        ["parrot (red and green)", "parrot (blue and yellow)"],
+    ],
+)
+def test_a_hint_may_make_a_kind_of_a_class_a_class_of_its_own(names, imagenet):
+    assert [entry.name for entry in resolve_unseen_class_names(names, imagenet)] == names
+
+
+def test_a_name_with_a_hint_is_known_again_whatever_it_means(imagenet):
+    dishes = resolve_seen_class_names(None, 3, ["pizza", "burrito", "casserole (food)"])
+    message = error_of(ClassNameError, resolve_unseen_class_names, ["casserole (food)"], dishes)
+    assert "'casserole (food)' is already seen class 2" in message
+
+
+def test_what_was_injected_has_no_say_in_what_seen_names_mean():
+    vehicles = resolve_seen_class_names(None, 4, ["forklift", "bulldozer", "tow truck", "crane"])
+    birds = [ClassName("pelican"), ClassName("bittern")]
+    for known in (vehicles, vehicles + birds):
+        assert resolve_unseen_class_names(["crane (bird)"], known, num_seen=4)[0].name == "crane (bird)"
+        message = error_of(ClassNameError, lambda known=known: resolve_unseen_class_names(["crane (machine)"], known, num_seen=4))
+        assert "'crane (machine)' is already seen class 3" in message
+
+
+def test_a_class_that_is_described_otherwise_has_not_the_usual_sense_of_its_name():
+    described = [
+        ClassName("crane", description="a machine on building sites"),
+        ClassName("galaxy", description="a system of stars"),
+    ]
+    names = ["crane (bird)", "crane (machine)", "galaxy (herb)"]
+    assert [entry.name for entry in resolve_unseen_class_names(names, described)] == names
+    assert "already seen class 0" in error_of(ClassNameError, resolve_unseen_class_names, ["Crane"], described)
 
 
 def test_a_lost_space_is_the_same_class(imagenet):

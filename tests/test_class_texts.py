@@ -67,7 +67,7 @@ def test_a_word_means_what_suits_the_other_classes(classes, expected):
     (crane,) = resolve_class_texts([ClassName(name) for name in classes], [ClassName("crane")])[1]
     assert crane.synset.wnid == expected
     assert len(crane.alternatives) == 1
-    # Where the crane is known already, its synonyms are known in that sense.
+    # The same for a seen class.
     text = resolve_class_texts([ClassName(name) for name in [*classes, "crane"]], [])[0][-1]
     assert text.synset.wnid == expected
 
@@ -186,6 +186,12 @@ def test_the_id_of_a_seen_class_in_the_unseen_mapping(seen):
     message = error_of(DescriptionError, seen, described)
     assert "'pooch' has the WordNet id 'n02099601', which is the seen class 'golden retriever'" in message
     assert resolve_class_texts(seen, [], {"golden retriever": "n02099601"})[0][207].synset.wnid == "n02099601"
+
+
+def test_the_id_that_a_seen_name_is_looked_up_as_is_taken_too():
+    dogs = [ClassName("golden retriever"), ClassName("pug")]
+    message = error_of(DescriptionError, dogs, [ClassName("pooch")], {"pooch": "n02099601"})
+    assert "'pooch' has the WordNet id 'n02099601', which is the seen class 'golden retriever'" in message
 
 
 def test_an_unknown_id_in_the_unseen_mapping(seen):

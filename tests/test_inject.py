@@ -305,3 +305,14 @@ def test_import_is_light():
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     baseline = subprocess.run([sys.executable, "-c", code.replace("timm_inject", "timm")], capture_output=True, text=True)
     assert output == baseline.stdout == "[]\n"
+
+
+def test_another_sense_of_an_injected_name_can_be_added(small_model):
+    inject(small_model, {"crane": "n03126707", "galaxy": "a huge system of stars"}, encoder=WordEncoder(), mapper="ridge")
+    with pytest.raises(ClassNameError, match=r"'crane \(machine\)' is already injected class 10"):
+        inject(small_model, ["crane (machine)"], encoder=WordEncoder(), mapper="ridge")
+    inject(small_model, ["crane (bird)", "galaxy (herb)"], encoder=WordEncoder(), mapper="ridge")
+    synsets = {entry.name: entry.synset for entry in injection_record(small_model).classes}
+    assert synsets == {"crane": "n03126707", "galaxy": None, "crane (bird)": "n02012849", "galaxy (herb)": "n12251278"}
+    with pytest.raises(ClassNameError, match="'Cranes' is already injected classes 10 and 12"):
+        inject(small_model, ["Cranes"], encoder=WordEncoder(), mapper="ridge")

@@ -132,9 +132,34 @@ def test_of_equally_good_meanings_one_from_the_fields_asked_for_comes_first(lexi
     assert wnids(lexicon.find("crane", machines)) == wnids(lexicon.find("cranes", machines)) == [MACHINE, BIRD]
     assert wnids(lexicon.find("crane", birds)) == wnids(lexicon.find("crane", machines | birds)) == [BIRD, MACHINE]
     assert wnids(lexicon.find("crane (bird)", machines)) == [BIRD, MACHINE]  # a hint says more
-    # Whose first name it is comes before the field, and so does what people photograph.
-    for name in ("sea horse", "tabby", "dish"):
-        assert lexicon.find(name, machines)[0].lemmas[0] == lexicon.find(name)[0].lemmas[0]
+
+
+def test_whose_first_name_it_is_and_what_people_photograph_come_before_the_field():
+    animal, tool, idea = (Synset(wnid, ("foo",), "") for wnid in ("n02000000", "n03000000", "n06000000"))
+    second_name = Synset("n03000001", ("bar", "foo"), "")
+    tools = usual_fields([tool])
+    assert wnids(Lexicon([animal, tool, idea]).find("foo", tools)) == [tool.wnid, animal.wnid, idea.wnid]
+    assert wnids(Lexicon([animal, second_name]).find("foo", tools)) == [animal.wnid, second_name.wnid]
+    assert wnids(Lexicon([animal, tool], pictured={animal.wnid}).find("foo", tools)) == [animal.wnid, tool.wnid]
+
+
+@pytest.mark.parametrize(
+    ("name", "wnid"),
+    [
+        ("crane (machine)", MACHINE),
+        ("crane, bird", BIRD),
+        ("crane", None),  # no hint
+        ("crane (origami)", None),  # fits none
+        ("crane (of the)", None),  # says nothing
+        ("okapi (animal)", None),  # one meaning only
+        ("pizza (with pineapple)", None),
+        ("casserole (food)", None),  # fits two alike
+        ("tench, Tinca tinca", None),
+    ],
+)
+def test_a_hint_picks_a_meaning_where_it_tells_it_from_others(lexicon, name, wnid):
+    sense = lexicon.hinted_sense(name)
+    assert (sense.wnid if sense else None) == wnid
 
 
 def test_a_field_is_usual_with_a_tenth_of_the_commonest_ones_classes(lexicon):

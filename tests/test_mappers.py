@@ -160,7 +160,7 @@ def test_networks_weigh_less_with_few_classes(monkeypatch):
 
 
 def test_a_handful_of_classes_is_too_few_for_the_mix():
-    """Three classes whose ranks all gain alike have no spread at all, and still say nothing."""
+    """However clear it looks: a few ranks that all gain alike have no spread at all."""
     descriptors, rows = related_classes()
     coordinates, weights = rows - rows.mean(0), icis.IcisParts().mix_weights
     good, ridge = choose_blend(descriptors, coordinates, (1.0,))

@@ -24,6 +24,7 @@ __all__ = [
     "match_key",
     "resolve_seen_class_names",
     "resolve_unseen_class_names",
+    "synset_of_text",
 ]
 
 # The label sets that timm ships, under the names that timm gives them.
@@ -106,8 +107,8 @@ def resolve_unseen_class_names(
     Names are stripped and otherwise kept as they are. Two names are the same class where they differ only in case,
     accents, underscores, hyphens or possessives, or in a plural or a space that the lexicon can undo without doubt
     (`Lexicon.word_key`). A synonym of a seen class, in the likeliest meaning of its name, counts as a name too.
-    Another sense of a word that the model knows needs a hint, which makes it another name: "mouse (rodent)". Where the hint picks
-    the very synset of a seen class, it is that class.
+    Another sense of a word that the model knows needs a hint, which makes it another name: "mouse (rodent)". Where the hint tells
+    the very synset of a seen class from the word's other meanings, it is that class.
     A WordNet id stands for its synset, and is shown as the first lemma.
 
     Args:
@@ -129,17 +130,27 @@ def resolve_unseen_class_names(
     names = [name.strip() for name in given]
     descriptions = _read_descriptions(unseen_class_names) if isinstance(unseen_class_names, Mapping) else {}
     lexicon = load_lexicon()
-    unseen = [_from_label(name) if lexicon.by_wnid(name) else ClassName(name) for name in names]
+    unseen = [
+        replace(_from_label(name) if lexicon.by_wnid(name) else ClassName(name), description=descriptions.get(key))
+        for name, key in zip(names, given, strict=True)
+    ]
     num_seen = len(seen) if num_seen is None else num_seen
     problems = _unusable_names(names) | _clashing_names(names, unseen, seen, num_seen, lexicon)
     _raise_problems(what, problems, len(names), "Remove or rename")
-    return [replace(entry, description=descriptions.get(key)) for entry, key in zip(unseen, given, strict=True)]
+    return unseen
 
 
 def fields_of_classes(seen: Sequence[ClassName], lexicon: Lexicon) -> frozenset[str]:
     """The `usual_fields` of a head, by its classes with one meaning only; so a head of birds knows cranes as birds."""
     found = [(entry.synset,) if entry.synset else lexicon.find(entry.name) for entry in seen]
     return usual_fields(synsets[0] for synsets in found if len(synsets) == 1)
+
+
+def synset_of_text(entry: ClassName, lexicon: Lexicon, fields: frozenset[str]) -> Synset | None:
+    """The meaning that a class's text is taken from, unless the user says otherwise; None where it is described otherwise."""
+    if entry.synset or entry.description:
+        return entry.synset
+    return next(iter(lexicon.find(entry.name, fields)), None)
 
 
 def label_names_for_config(classes: Sequence[ClassName]) -> list[str]:
@@ -368,7 +379,7 @@ def _clashing_names(
     names: Sequence[str], unseen: Sequence[ClassName], seen: Sequence[ClassName], num_seen: int, lexicon: Lexicon
 ) -> dict[int, str]:
     """Find names that the model has already or that are given twice: position -> what is wrong."""
-    seen_positions = _positions_by_key(seen, lexicon)
+    seen_positions = _positions_by_key(seen, num_seen, lexicon)
     given_at: dict[str, list[int]] = {}
     for position, entry in enumerate(unseen):
         if match_key(entry.name):
@@ -376,11 +387,13 @@ def _clashing_names(
     problems: dict[int, str] = {}
     for key, positions in given_at.items():
         first = names[positions[0]]
-        if key in seen_positions:
-            number = "class" if len(seen_positions[key]) == 1 else "classes"
-            kind = "seen" if seen_positions[key][0] < num_seen else "injected"
+        known_key = next((known for known in (key, _hinted_key(unseen[positions[0]], lexicon)) if known in seen_positions), None)
+        if known_key is not None:
+            known_at = seen_positions[known_key]
+            number = "class" if len(known_at) == 1 else "classes"
+            kind = "seen" if known_at[0] < num_seen else "injected"
             problems |= dict.fromkeys(positions, "")
-            problems[positions[0]] = f"{first!r} is already {kind} {number} {_and(seen_positions[key])}"
+            problems[positions[0]] = f"{first!r} is already {kind} {number} {_and(known_at)}"
         elif len(positions) > 1:
             problems |= dict.fromkeys(positions[1:], "")
             problems[positions[1]] = _given_twice(first, positions, names)
@@ -395,15 +408,20 @@ def _given_twice(first: str, positions: Sequence[int], names: Sequence[str]) -> 
 
 
 def _unseen_key(entry: ClassName, lexicon: Lexicon) -> str:
-    """A name that was given as an id or has a hint means that synset alone; any other means whatever the word means."""
-    synset = entry.synset or lexicon.hinted_sense(entry.name)
-    return synset.wnid if synset else lexicon.word_key(entry.name)
+    """A name that was given as an id means that synset alone; any other means whatever the word means."""
+    return entry.synset.wnid if entry.synset else lexicon.word_key(entry.name)
 
 
-def _positions_by_key(seen: Sequence[ClassName], lexicon: Lexicon) -> dict[str, list[int]]:
+def _hinted_key(entry: ClassName, lexicon: Lexicon) -> str | None:
+    """The synset that the hint in a name picks, unless the user describes the class otherwise."""
+    synset = None if entry.synset or entry.description else lexicon.hinted_sense(entry.name)
+    return synset.wnid if synset else None
+
+
+def _positions_by_key(seen: Sequence[ClassName], num_seen: int, lexicon: Lexicon) -> dict[str, list[int]]:
     """Index the seen classes by everything that they are called."""
     positions: dict[str, list[int]] = {}
-    fields = fields_of_classes(seen, lexicon)
+    fields = fields_of_classes(seen[:num_seen], lexicon)
     for position, entry in enumerate(seen):
         for key in _keys_of(entry, lexicon, fields):
             positions.setdefault(key, []).append(position)
@@ -413,11 +431,9 @@ def _positions_by_key(seen: Sequence[ClassName], lexicon: Lexicon) -> dict[str, 
 def _keys_of(entry: ClassName, lexicon: Lexicon, fields: frozenset[str]) -> set[str]:
     names = [entry.name, *entry.synonyms, *([entry.label] if entry.label else [])]
     keys = {match_key(name) for name in names}
-    synset = entry.synset
-    if synset is None:
+    if entry.synset is None:
         keys.update(lexicon.word_key(name) for name in names)
-        # The meaning that its text will be taken from, so an unseen synonym would get the same text.
-        synset = next(iter(lexicon.find(entry.name, fields)), None)
+    synset = synset_of_text(entry, lexicon, fields)  # so that an unseen synonym, which would get the same text, is the same class
     if synset is not None:
         keys.add(synset.wnid)
         keys.update(match_key(lemma) for lemma in synset.lemmas)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from timm_inject.class_names import MAX_PROBLEMS, ClassName, fields_of_classes, join_problems
+from timm_inject.class_names import MAX_PROBLEMS, ClassName, fields_of_classes, join_problems, synset_of_text
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, DescriptionError, list_some
 from timm_inject.lexicon import Lexicon, Synset, is_wnid, load_lexicon, match_key
 
@@ -95,9 +95,11 @@ def resolve_class_texts(
         )
     classes = [*seen, *unseen]
     lexicon = load_lexicon()
-    from_user = _texts_from_user(classes, len(seen), descriptions if isinstance(descriptions, Mapping) else {}, lexicon)
+    fields = fields_of_classes(seen, lexicon)
+    # Two classes of one meaning would have one text; what the user says of a seen class comes later and is let be.
+    taken = {synset.wnid: entry.name for entry in seen if (synset := synset_of_text(entry, lexicon, fields))}
+    from_user = _texts_from_user(classes, len(seen), descriptions if isinstance(descriptions, Mapping) else {}, lexicon, taken)
     look_up = descriptions is not None
-    fields = fields_of_classes(seen, lexicon) if look_up else frozenset()
     texts = [_text_of(entry, from_user.get(position, ()), look_up, lexicon, fields) for position, entry in enumerate(classes)]
     return texts[: len(seen)], texts[len(seen) :]
 
@@ -139,14 +141,17 @@ def _chosen_synset(texts: Sequence[str], lexicon: Lexicon) -> Synset | None:
 
 
 def _texts_from_user(
-    classes: Sequence[ClassName], num_seen: int, mapping: Mapping[str, str | Sequence[str]], lexicon: Lexicon
+    classes: Sequence[ClassName],
+    num_seen: int,
+    mapping: Mapping[str, str | Sequence[str]],
+    lexicon: Lexicon,
+    taken: Mapping[str, str],
 ) -> dict[int, tuple[str, ...]]:
     """Return position of a class -> what the user wrote for it, with the names and through `descriptions`."""
     # A description of a seen class comes from the model's config, that of an unseen class from the user.
     from_names = {
         position: (entry.description,) for position, entry in enumerate(classes) if position >= num_seen and entry.description
     }
-    taken = {entry.synset.wnid: entry.name for entry in classes[:num_seen] if entry.synset}
     problems = [
         f"{classes[position].name!r} has {problem}"
         for position, texts in from_names.items()

@@ -29,6 +29,7 @@ from timm_inject.explanation import leans_on, rows_at_once
 from timm_inject.fitting import FittedMapper, fit_and_crossfit
 from timm_inject.head import Head, Leaf, check_not_projection, find_head, read_rows, resize_head, unwrap_model
 from timm_inject.incremental import EarlierRows, Settings, hash_rows, identify_settings, plan_earlier_rows, text_of, written_rows
+from timm_inject.lexicon import load_lexicon
 from timm_inject.mappers import ProgressCallback, create_mapper
 from timm_inject.mappers.crossfit import MIN_CLASSES
 from timm_inject.record import InjectedClass, InjectionRecord, find_record, start_record
@@ -252,10 +253,17 @@ def _resolve_classes(
     else:
         known = resolve_seen_class_names(unwrap_model(model), num_seen, seen_class_names)
         known += [ClassName(entry.name) for entry in record.classes]
+    known[num_seen:] = [_with_meaning(entry, old) for entry, old in zip(known[num_seen:], record.classes, strict=True)]
     no_names = may_be_none and isinstance(unseen_class_names, Sized) and len(unseen_class_names) == 0
     unseen = [] if no_names else resolve_unseen_class_names(unseen_class_names, known, num_seen=num_seen)
     seen_texts, unseen_texts = resolve_class_texts(known[:num_seen], unseen, descriptions)
     return _Classes([*known, *unseen], num_seen, seen_texts, unseen_texts, record)
+
+
+def _with_meaning(entry: ClassName, injected: InjectedClass) -> ClassName:
+    """An injected class with the meaning that the record says was taken, so that another sense of its name can be added."""
+    synset = load_lexicon().by_wnid(injected.synset) if injected.synset else None
+    return replace(entry, synset=synset, description=" / ".join(injected.descriptions) or None)
 
 
 def _predict(
@@ -355,7 +363,7 @@ def _warn_of_weak(record: InjectionRecord, classes: _Classes) -> None:
 
 
 def _label_config(classes: _Classes) -> dict[str, Any]:
-    """The labels for timm's config; timm and transformers show the descriptions."""
+    """The labels for timm's config; timm shows the descriptions, transformers the labels."""
     labels = label_names_for_config(classes.names)
     shown = {label: ", ".join((entry.name, *entry.synonyms)) for label, entry in zip(labels, classes.names, strict=True)}
     return {"label_names": labels, "label_descriptions": shown}

@@ -47,6 +47,10 @@ _FIELDS = (
 # ImageNet-1k: in heads of 40 neighbours in WordNet, 87% instead of 79% of the ambiguous names of 20 others are taken in the right
 # sense, with 0.05 to 0.5 alike; in heads of 1000 classes of all kinds it changes nothing up to 0.1 and does harm from 0.5 on.
 _USUAL_SHARE = 0.1
+# Of a hint, these say nothing about what is meant.
+_STOP_WORDS = frozenset(
+    ("a", "an", "and", "as", "at", "by", "for", "from", "in", "is", "it", "its", "of", "on", "or", "that", "the", "to", "with")
+)
 _HIT_IN_TEXT = 2
 _HIT_IN_FIELD = 1
 
@@ -119,17 +123,28 @@ class Lexicon:
             synset = self.by_wnid(name.strip())
             return () if synset is None else (synset,)
         found = self._find_word(name, fields)
-        hint = _HINT.fullmatch(name.strip())
-        if found or hint is None:
-            return found
-        hint_words = match_key(hint["in_brackets"] or hint["after_comma"]).split()
-        support = {synset: _support(synset, hint_words) for synset in self._find_word(hint["word"], fields)}
-        return tuple(sorted(support, key=lambda synset: -support[synset])) if any(support.values()) else ()
+        support = {} if found else self._support_of_senses(name, fields)
+        return found or (tuple(sorted(support, key=lambda synset: -support[synset])) if any(support.values()) else ())
 
     def hinted_sense(self, name: str) -> Synset | None:
-        """Return the meaning that the hint in a name picks; None where it has no hint, none that fits, or is a word with it."""
-        is_hinted = _HINT.fullmatch(name.strip()) is not None and not self._find_word(name, ())
-        return next(iter(self.find(name)), None) if is_hinted else None
+        """Return the meaning that the hint in a name tells from all others of its word.
+
+        None where the name has no hint or is a word with it, where the word has one meaning, which the hint only qualifies
+        ("pizza (with pineapple)"), and where the hint fits several meanings alike, or none.
+        """
+        if self._find_word(name, ()):
+            return None
+        support = self._support_of_senses(name, ())
+        best, *others = sorted(support.values(), reverse=True) or [0]
+        return max(support, key=lambda synset: support[synset]) if others and best > others[0] else None
+
+    def _support_of_senses(self, name: str, fields: Collection[str]) -> dict[Synset, int]:
+        """How well the hint in a name fits each meaning of its word; {} where it has none."""
+        hint = _HINT.fullmatch(name.strip())
+        if hint is None:
+            return {}
+        hint_words = [word for word in match_key(hint["in_brackets"] or hint["after_comma"]).split() if word not in _STOP_WORDS]
+        return {synset: _support(synset, hint_words) for synset in self._find_word(hint["word"], fields)}
 
     def word_key(self, name: str) -> str:
         """Return one key for all spellings of a word: its `match_key`, with a plural or a lost space undone.

@@ -239,9 +239,9 @@ def _self_score(record: InjectionRecord, has_plot: bool) -> list[str]:
         f"- {escape(SCORE_NAMES.get(name, name.replace('_', ' ')))}: {value:.3f}" for name, value in record.self_score.items()
     ]
     about = (
-        "Estimated without images: seen classes were hidden, as many at a time as new ones were added, their rows predicted from "
-        "text, and both tried on features drawn from the head's weights. These are estimates for so many classes, as varied as "
-        "the seen ones: more new classes, and look-alike ones, do worse."
+        "Estimated without images: seen classes were hidden, as many at a time as new ones were added (at most a fifth of them), "
+        "their rows predicted from text, and both tried on features drawn from the head's weights. These are estimates for so many "
+        "classes, as varied as the seen ones: more new classes, and look-alike ones, do worse."
     )
     plot = ["", f"![The self-score, and the seen classes that each new one leans on]({PLOT_NAME})"] if has_plot else []
     return ["## Self-score", "", about, "", *figures, *plot, ""]

