@@ -25,6 +25,7 @@ _STYLE: Any = {
 }
 # Of the Okabe-Ito palette, which colour-blind people can tell apart.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C", "#7A5195", "#B8A100")
+_MARKERS = "osD^vP*X"
 _OWN = "icis"
 
 
@@ -120,10 +121,10 @@ def plot_curve_by_seen_classes(results: Sequence[Result], path: Path, *, title: 
 
 
 def plot_self_score(points: Sequence[tuple[str, float, float]], path: Path, *, title: str, name: str) -> float | None:
-    """Self-score against real score, a colour a group.
+    """Self-score against real score, a colour a head or dataset and a marker a text.
 
     Args:
-        points: (group, self-score, real score), fractions in [0, 1].
+        points: ("head, text", self-score, real score), fractions in [0, 1].
         path: The picture.
         title: Over it.
         name: What is scored, for the axes.
@@ -139,9 +140,13 @@ def plot_self_score(points: Sequence[tuple[str, float, float]], path: Path, *, t
     with _figure(path, (8, 6.5)) as axes:
         top = 105 * max(max(point[1:]) for point in points)
         axes.plot([0, top], [0, top], ":", color="#BBBBBB", zorder=1)
-        for color, group in zip(_COLORS * 3, dict.fromkeys(point[0] for point in points), strict=False):
+        groups = list(dict.fromkeys(point[0] for point in points))
+        heads, texts = (list(dict.fromkeys(group.split(", ")[place] for group in groups)) for place in (0, -1))
+        for group in groups:
             own = [point for point in points if point[0] == group]
-            axes.scatter([100 * p[1] for p in own], [100 * p[2] for p in own], s=45, color=color, label=group, alpha=0.85)
+            head, text = (names.index(group.split(", ")[place]) for names, place in ((heads, 0), (texts, -1)))
+            style = {"color": _COLORS[head % len(_COLORS)], "marker": _MARKERS[text % len(_MARKERS)]}
+            axes.scatter([100 * p[1] for p in own], [100 * p[2] for p in own], s=45, label=group, alpha=0.85, **style)
         axes.set_xlabel(f"{name}, estimated without images, percent")
         axes.set_ylabel(f"{name}, measured on photos, percent")
         axes.set_title(f"{title}\nSpearman's rank correlation {correlation:.2f}, n = {len(points)}", loc="left")
