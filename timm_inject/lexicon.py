@@ -83,20 +83,23 @@ class Lexicon:
         self._synsets = tuple(sorted(synsets, key=lambda synset: _standing(synset, pictured)))
         self._pictured = pictured
         self._position = {synset.wnid: position for position, synset in enumerate(self._synsets)}
-        # key of a lemma -> (0 where it is the synset's first lemma else 1, position of the synset)
-        self._by_lemma: dict[str, list[tuple[int, int]]] = {}
+        # Key of a lemma -> places of its synsets: the position where it is the synset's first lemma, else the position and their
+        # number. Tuples of numbers, as Python's search for garbage passes them by; lists of pairs would set off a whole one.
+        self._by_lemma: dict[str, tuple[int, ...]] = {}
         for position, synset in enumerate(self._synsets):
             for rank, lemma in enumerate(synset.lemmas):
-                self._by_lemma.setdefault(match_key(lemma), []).append((min(rank, 1), position))
+                key = match_key(lemma)
+                place = position + (len(self._synsets) if rank else 0)
+                self._by_lemma[key] = (*self._by_lemma.get(key, ()), place)
 
     # Made when first needed, which for names that are words of the lexicon is never.
     @functools.cached_property
-    def _by_singular(self) -> dict[str, list[str]]:
+    def _by_singular(self) -> dict[str, tuple[str, ...]]:
         """Singular of a plural lemma -> lemmas."""
         return _invert((form, key) for key in self._by_lemma for form in _singulars(key))
 
     @functools.cached_property
-    def _by_joined(self) -> dict[str, list[str]]:
+    def _by_joined(self) -> dict[str, tuple[str, ...]]:
         """Lemma without its spaces -> lemmas."""
         return _invert((key.replace(" ", ""), key) for key in self._by_lemma)
 
@@ -165,23 +168,23 @@ class Lexicon:
 
     def _number_variants(self, key: str) -> list[str]:
         singulars = [form for form in _singulars(key) if form in self._by_lemma]
-        return singulars + self._by_singular.get(key, [])
+        return [*singulars, *self._by_singular.get(key, ())]
 
     def _spacing_variants(self, key: str) -> list[str]:
         words: list[str] = []
         for form in (key, *_singulars(key)):
             joined = form.replace(" ", "")
-            words += [joined] if joined in self._by_lemma else self._by_joined.get(joined, [])
+            words += [joined] if joined in self._by_lemma else self._by_joined.get(joined, ())
         return words
 
     def _synsets_of(self, keys: Iterable[str], fields: Collection[str]) -> tuple[Synset, ...]:
-        def order(place: tuple[int, int]) -> tuple[object, ...]:
-            rank, position = place
+        def order(place: int) -> tuple[object, ...]:
+            rank, position = divmod(place, len(self._synsets))
             synset = self._synsets[position]
             return rank, _standing(synset, self._pictured), _field_of(synset.wnid) not in fields, position
 
         places = [place for key in keys for place in sorted(self._by_lemma.get(key, ()), key=order if fields else None)]
-        return tuple(self._synsets[position] for position in dict.fromkeys(position for _, position in places))
+        return tuple(self._synsets[position] for position in dict.fromkeys(place % len(self._synsets) for place in places))
 
 
 @functools.cache
@@ -299,10 +302,10 @@ def _support(synset: Synset, hint_words: list[str]) -> int:
     return support
 
 
-def _invert(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    inverted: dict[str, list[str]] = {}
+def _invert(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    inverted: dict[str, tuple[str, ...]] = {}
     with _without_garbage_collection():
         for form, key in pairs:
             if form != key:
-                inverted.setdefault(form, []).append(key)
+                inverted[form] = (*inverted.get(form, ()), key)
     return inverted
