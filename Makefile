@@ -36,7 +36,7 @@ census: $(VENV)/.installed-test
 embeddings: $(VENV)/.installed-test
 	$(BIN)/python -m tests.shipped_table
 
-# How fast, about 20 minutes.
+# How fast, about 25 minutes.
 bench: $(VENV)/.installed-bench
 	$(BIN)/timm-inject benchmark speed --full-recipe 73x2049 1000x1281 --update-readme docs/benchmarks.md
 
