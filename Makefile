@@ -38,7 +38,7 @@ embeddings: $(VENV)/.installed-test
 
 # How fast, about 25 minutes.
 bench: $(VENV)/.installed-bench
-	$(BIN)/timm-inject benchmark speed --full-recipe 73x2049 1000x1281 --update-readme docs/benchmarks.md
+	$(BIN)/timm-inject benchmark speed --full-recipe 73x2049 1000x1281 --update-readme docs/benchmarks.md README.md
 
 # CUB: folder of res101.mat and att_splits.mat. IMAGES: ImageNet photos, a sub-folder a class or with labels.csv.
 PAGES := --update-readme docs/benchmarks.md README.md

@@ -8,6 +8,7 @@ from torch import nn
 
 from tests.conftest import needs_offline
 from timm_inject import cli
+from timm_inject.benchmark.speed import tables
 from timm_inject.benchmark.speed.problems import make_problem, score_rows
 from timm_inject.benchmark.speed.records import Measurement, measure_apart, read_results, write_results
 from timm_inject.benchmark.speed.sections import operations
@@ -105,6 +106,23 @@ def test_a_head_is_read_or_refused(capsys, tmp_path):
     assert cli.main(["benchmark", "speed", "--heads", "1000by1281", "--output", str(tmp_path)]) == 2
     assert "A head is written classes x row width, such as 1000x1281, at least 10x2; got '1000by1281'." in capsys.readouterr().err
     assert cli.main(["benchmark", "speed", "--counts", "0", "--output", str(tmp_path)]) == 2
+
+
+def test_the_glance_sets_fits_beside_the_recipe_and_adds_up_what_inject_loads():
+    stages = {f"{stage}_seconds": 1.0 for stage in tables._STAGE_COLUMNS}
+    lines = [
+        Measurement("fit", "73 x 2049", "icis", {"fit_seconds": 0.5}),
+        Measurement("fit", "73 x 2049", "icis-paper", {"fit_seconds": 50.0, "epochs": 300.0}),
+        Measurement("fit", "90 x 9", "icis", {"fit_seconds": 2.0}),
+        Measurement("fit", "90 x 9", "icis-paper", {"fit_seconds": 60.0}),
+        Measurement("inject", "nothing cached", "inject", stages | {"inject_seconds": 7.25, "encoder load_seconds": 3.0}),
+    ]
+    rows = tables.speed_glance(lines).splitlines()[2:]
+    assert rows == [
+        "| fit a head of 73 x 2049 | 500 ms | 100 times as fast as the published recipe |",
+        "| fit a head of 90 x 9 | 2.0 s | at least 30 times as fast as the published recipe |",
+        f"| `inject` three names, nothing cached | {len(stages) + 2}.0 s | of that `inject` without the encoder's load: 4.2 s |",
+    ]
 
 
 def test_tasks_run_apart():

@@ -18,7 +18,7 @@ from timm_inject.benchmark.speed.sections import (
     measure_inject,
     measure_names,
 )
-from timm_inject.benchmark.speed.tables import machine_line, speed_tables
+from timm_inject.benchmark.speed.tables import machine_line, speed_glance, speed_tables
 from timm_inject.errors import ArgumentValueError
 
 __all__ = ["run_speed"]
@@ -46,10 +46,11 @@ def run_speed(options: argparse.Namespace) -> None:
         document = write_results(path, facts, [*kept, *measured])
     if kept:  # what stayed was measured by the command without this option
         options.sections = options.get_default("sections")
-    report = "\n\n".join([*speed_tables([*kept, *measured]), machine_line(facts), f"Made by `{command_line(options)}`."])
+    ending = [machine_line(facts), f"Made by `{command_line(options)}`."]
+    report = "\n\n".join([*speed_tables([*kept, *measured]), *ending])
     (options.output / "report.md").write_text(report + "\n", encoding="utf-8")
     for page in options.update_readme or ():
-        replace_blocks(page, {"speed": report})
+        replace_blocks(page, {"speed": report, "speed-summary": "\n\n".join([speed_glance([*kept, *measured]), *ending])})
     print_answer(report, document, as_json=options.json)
 
 

@@ -10,7 +10,7 @@ from timm_inject.benchmark.slow import FEWEST_EPOCHS
 from timm_inject.benchmark.speed.records import Measurement
 from timm_inject.benchmark.speed.worker import STAGES
 
-__all__ = ["machine_line", "speed_tables"]
+__all__ = ["machine_line", "speed_glance", "speed_tables"]
 
 _STAGE_COLUMNS = ("import timm", "import timm_inject", "model load", "encoder load", *STAGES, "other")
 
@@ -42,6 +42,30 @@ def speed_tables(measurements: Sequence[Measurement]) -> list[str]:
         if lines:
             texts.append(f"#### {title}\n\n{make(lines)}")
     return texts
+
+
+def speed_glance(measurements: Sequence[Measurement]) -> str:
+    """The figures that a reader of README wants: fits beside the published recipe, and `inject` with all that it loads."""
+    fits = {(line.case, line.variant): line.figures for line in measurements if line.section == "fit"}
+    rows = []
+    for (case, variant), figures in fits.items():
+        recipe = fits.get((case, "icis-paper"))
+        if variant == "icis" and recipe is not None:
+            at_least = "" if "epochs" in recipe else "at least "
+            times = f"{at_least}{recipe['fit_seconds'] / figures['fit_seconds']:.0f} times as fast as the published recipe"
+            rows.append([f"fit a head of {case}", _seconds(figures["fit_seconds"]), times])
+    for line in measurements:
+        if line.section == "inject":
+            seconds = sum(line.figures[f"{stage}_seconds"] for stage in _STAGE_COLUMNS)
+            own = line.figures["inject_seconds"] - line.figures["encoder load_seconds"]
+            rows.append(
+                [
+                    f"`inject` three names, {line.case}",
+                    _seconds(seconds),
+                    f"of that `inject` without the encoder's load: {own:.1f} s",
+                ]
+            )
+    return markdown_table(["work", "time", ""], rows)
 
 
 def _fit_table(lines: Sequence[Measurement]) -> str:
