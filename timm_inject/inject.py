@@ -29,7 +29,6 @@ from timm_inject.explanation import leans_on, rows_at_once
 from timm_inject.fitting import FittedMapper, fit_and_crossfit
 from timm_inject.head import Head, Leaf, check_not_projection, find_head, read_rows, resize_head, unwrap_model
 from timm_inject.incremental import EarlierRows, Settings, hash_rows, identify_settings, plan_earlier_rows, text_of, written_rows
-from timm_inject.lexicon import load_lexicon
 from timm_inject.mappers import ProgressCallback, create_mapper
 from timm_inject.mappers.crossfit import MIN_CLASSES
 from timm_inject.record import InjectedClass, InjectionRecord, find_record, start_record
@@ -262,8 +261,8 @@ def _resolve_classes(
 
 def _with_meaning(entry: ClassName, injected: InjectedClass) -> ClassName:
     """An injected class with the meaning that the record says was taken, so that another sense of its name can be added."""
-    synset = load_lexicon().by_wnid(injected.synset) if injected.synset else None
-    return replace(entry, synset=synset, description=" / ".join(injected.descriptions) or None)
+    text = text_of(injected)
+    return replace(entry, synset=text.synset, description=text.description)
 
 
 def _predict(

@@ -135,11 +135,11 @@ class Lexicon:
         None where the name has no hint or is a word with it, where the word has one meaning, which the hint only qualifies
         ("pizza (with pineapple)"), and where the hint fits several meanings alike, or none.
         """
-        if self._find_word(name, ()):
-            return None
         support = self._support_of_senses(name, ())
-        best, *others = sorted(support.values(), reverse=True) or [0]
-        return max(support, key=lambda synset: support[synset]) if others and best > others[0] else None
+        if len(support) < 2 or self._find_word(name, ()):
+            return None
+        best, second = sorted(support.values(), reverse=True)[:2]
+        return max(support, key=lambda synset: support[synset]) if best > second else None
 
     def _support_of_senses(self, name: str, fields: Collection[str]) -> dict[Synset, int]:
         """How well the hint in a name fits each meaning of its word; {} where it has none."""
@@ -183,7 +183,10 @@ class Lexicon:
             synset = self._synsets[position]
             return rank, _standing(synset, self._pictured), _field_of(synset.wnid) not in fields, position
 
-        places = [place for key in keys for place in sorted(self._by_lemma.get(key, ()), key=order if fields else None)]
+        places: list[int] = []
+        for key in keys:
+            found = self._by_lemma.get(key, ())
+            places += sorted(found, key=order if fields else None) if len(found) > 1 else found
         return tuple(self._synsets[position] for position in dict.fromkeys(place % len(self._synsets) for place in places))
 
 

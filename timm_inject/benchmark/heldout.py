@@ -137,22 +137,18 @@ class HeldOutBenchmark:
 
     def units(self, plan: HeldOutPlan) -> Iterator[Unit]:
         """Everything that the plan asks for."""
-        if "parts" in plan.parts:
-            for seed in plan.seeds:
-                for fold in range(plan.num_folds):
-                    for step in PARTS_STEPS:
-                        yield self._parts_unit(plan.texts[0], step, seed, fold, plan.num_folds)
-        if "test" in plan.parts:
-            for method in plan.methods if plan.further_methods is None else plan.further_methods:
-                for seed in plan.seeds:
-                    for fold in range(plan.num_folds):
-                        yield self._test_unit(plan.texts[0], method, seed, fold, plan.num_folds)
+        folds = [(seed, fold, plan.num_folds) for seed in plan.seeds for fold in range(plan.num_folds)]
+        further_methods = plan.methods if plan.further_methods is None else plan.further_methods
+        for fold in folds if "parts" in plan.parts else ():
+            for step in PARTS_STEPS:
+                yield self._parts_unit(plan.texts[0], step, *fold)
+        for method in further_methods if "test" in plan.parts else ():
+            for fold in folds:
+                yield self._test_unit(plan.texts[0], method, *fold)
         for texts in plan.texts if "table" in plan.parts else ():
-            is_further = plan.further_methods is not None and texts != plan.texts[0]
-            for method in (plan.further_methods or ()) if is_further else plan.methods:
-                for seed in plan.seeds:
-                    for fold in range(plan.num_folds):
-                        yield self._unit(texts, method, seed, fold, plan.num_folds)
+            for method in plan.methods if texts == plan.texts[0] else further_methods:
+                for fold in folds:
+                    yield self._unit(texts, method, *fold)
 
     def problem(self, texts: TextKind, seed: int, fold: int, num_folds: int) -> Problem:
         """Hide a fold: its rows are gone, and its images are those of new classes."""

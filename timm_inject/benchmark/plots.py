@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +141,13 @@ def plot_self_score(points: Sequence[tuple[str, float, float]], path: Path, *, t
     with _figure(path, (8, 6.5)) as axes:
         top = 105 * max(max(point[1:]) for point in points)
         axes.plot([0, top], [0, top], ":", color="#BBBBBB", zorder=1)
-        groups = list(dict.fromkeys(point[0] for point in points))
-        heads, texts = (list(dict.fromkeys(group.split(", ")[place] for group in groups)) for place in (0, -1))
-        for group in groups:
+        head_and_text = {point[0]: point[0].rsplit(", ", 1) for point in points}
+        heads, texts = (dict.fromkeys(names) for names in zip(*head_and_text.values(), strict=True))
+        color_of, marker_of = dict(zip(heads, cycle(_COLORS))), dict(zip(texts, cycle(_MARKERS)))
+        for group, (head, text) in head_and_text.items():
             own = [point for point in points if point[0] == group]
-            head, text = (names.index(group.split(", ")[place]) for names, place in ((heads, 0), (texts, -1)))
-            style = {"color": _COLORS[head % len(_COLORS)], "marker": _MARKERS[text % len(_MARKERS)]}
-            axes.scatter([100 * p[1] for p in own], [100 * p[2] for p in own], s=45, label=group, alpha=0.85, **style)
+            style = {"color": color_of[head], "marker": marker_of[text], "label": group, "s": 45, "alpha": 0.85}
+            axes.scatter([100 * p[1] for p in own], [100 * p[2] for p in own], **style)
         axes.set_xlabel(f"{name}, estimated without images, percent")
         axes.set_ylabel(f"{name}, measured on photos, percent")
         axes.set_title(f"{title}\nSpearman's rank correlation {correlation:.2f}, n = {len(points)}", loc="left")

@@ -120,7 +120,7 @@ class IcisMapper(Mapper):
             "length": centred.norm(dim=1).mean(),
             "network_weight": torch.tensor(network_weight, dtype=torch.float64),
         }
-        if self.parts.network_weight == 0:
+        if network_weight == 0:
             return learned
         centred_texts = texts[blend.main_power].centred
         networks = _train_networks(centred_texts, span.coordinates[:, :_NETWORK_ROW_DIM], generator, progress)

@@ -47,10 +47,11 @@ def run_speed(options: argparse.Namespace) -> None:
     if kept:  # what stayed was measured by the command without this option
         options.sections = options.get_default("sections")
     ending = [machine_line(facts), f"Made by `{command_line(options)}`."]
-    report = "\n\n".join([*speed_tables([*kept, *measured]), *ending])
+    lines = [*kept, *measured]
+    report = "\n\n".join([*speed_tables(lines), *ending])
     (options.output / "report.md").write_text(report + "\n", encoding="utf-8")
     for page in options.update_readme or ():
-        replace_blocks(page, {"speed": report, "speed-summary": "\n\n".join([speed_glance([*kept, *measured]), *ending])})
+        replace_blocks(page, {"speed": report, "speed-summary": "\n\n".join([speed_glance(lines), *ending])})
     print_answer(report, document, as_json=options.json)
 
 

@@ -51,20 +51,13 @@ def speed_glance(measurements: Sequence[Measurement]) -> str:
     for (case, variant), figures in fits.items():
         recipe = fits.get((case, "icis-paper"))
         if variant == "icis" and recipe is not None:
-            at_least = "" if "epochs" in recipe else "at least "
-            times = f"{at_least}{recipe['fit_seconds'] / figures['fit_seconds']:.0f} times as fast as the published recipe"
+            times = f"{_times_as_fast(figures, recipe)} times as fast as the published recipe"
             rows.append([f"fit a head of {case}", _seconds(figures["fit_seconds"]), times])
     for line in measurements:
         if line.section == "inject":
-            seconds = sum(line.figures[f"{stage}_seconds"] for stage in _STAGE_COLUMNS)
-            own = line.figures["inject_seconds"] - line.figures["encoder load_seconds"]
-            rows.append(
-                [
-                    f"`inject` three names, {line.case}",
-                    _seconds(seconds),
-                    f"of that `inject` without the encoder's load: {own:.1f} s",
-                ]
-            )
+            whole, own = _whole_and_own(line)
+            without_load = f"of that `inject` without the encoder's load: {own:.1f} s"
+            rows.append([f"`inject` three names, {line.case}", _seconds(whole), without_load])
     return markdown_table(["work", "time", ""], rows)
 
 
@@ -79,7 +72,7 @@ def _fit_table(lines: Sequence[Measurement]) -> str:
                 f"{case}{'' if ours['is_real'] else ' (made up)'}",
                 _seconds(ours["fit_seconds"]),
                 f"{'' if is_whole else 'at least '}{_seconds(recipe['fit_seconds'])}",
-                f"{'' if is_whole else 'at least '}{recipe['fit_seconds'] / ours['fit_seconds']:.0f}",
+                _times_as_fast(ours, recipe),
                 _gigabytes(ours["fit_bytes"]),
                 _gigabytes(recipe["fit_bytes"]) if is_whole else "",
                 f"{ours['cosine']:.3f} / {100 * ours['found']:.1f}",
@@ -121,8 +114,7 @@ def _inject_table(lines: Sequence[Measurement]) -> str:
     rows = []
     for line in lines:
         stages = [line.figures[f"{stage}_seconds"] for stage in _STAGE_COLUMNS]
-        whole, load = line.figures["inject_seconds"], line.figures["encoder load_seconds"]
-        shown = [*stages, whole, sum(stages), whole - load]
+        shown = [*stages, line.figures["inject_seconds"], *_whole_and_own(line)]
         rows.append([line.case, *(f"{value:.2f}" for value in shown)])
     return f"{markdown_table(header, rows)}\n\n{_INJECT_NOTE}"
 
@@ -188,6 +180,17 @@ def _evaluate_table(lines: Sequence[Measurement]) -> str:
     ]
     header = ["tf_efficientnet_lite0", "evaluate", "bare loop", "ratio (range of 3)", "evaluate on the folder itself"]
     return markdown_table(header, rows)
+
+
+def _times_as_fast(ours: dict[str, float], recipe: dict[str, float]) -> str:
+    """How many times as long the recipe takes; some of its batches alone say at least how many."""
+    return f"{'' if 'epochs' in recipe else 'at least '}{recipe['fit_seconds'] / ours['fit_seconds']:.0f}"
+
+
+def _whole_and_own(line: Measurement) -> tuple[float, float]:
+    """Seconds of an injection with all that it loads, and of `inject` without the encoder's load."""
+    whole = sum(line.figures[f"{stage}_seconds"] for stage in _STAGE_COLUMNS)
+    return whole, line.figures["inject_seconds"] - line.figures["encoder load_seconds"]
 
 
 def _seconds(value: float) -> str:
