@@ -179,7 +179,8 @@ def _own_rows(leaf: Leaf) -> Tensor:
 
 
 def text_of(entry: InjectedClass) -> ClassText:
-    """The text that an injected class was embedded by; its lemmas must be known."""
+    """The text that an injected class was embedded by; its name alone stands for lemmas that an old record does not hold."""
     # A later rename changes `name`, not the text that was embedded.
+    lemmas = entry.lemmas or (entry.name,)
     synset = load_lexicon().by_wnid(entry.synset) if entry.synset else None
-    return ClassText(entry.lemmas[0], entry.lemmas, entry.descriptions, synset)
+    return ClassText(lemmas[0], lemmas, entry.descriptions, synset)
