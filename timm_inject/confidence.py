@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from timm_inject.cache import content_key, load_or_compute
 from timm_inject.mappers.base import isolated_float32, normalize
@@ -32,6 +31,13 @@ _MAX_SEEN = 1000
 # of few features make the surer mean.
 _WORLDS = 16
 _FEATURES_PER_CLASS = 2
+# Part of what a leave-one-out row lacks that is drawn. With 1, worlds around the rows of hidden seen classes have 31% of their
+# features right among the new classes where features of the true rows have 41% (EfficientNet-Lite0, 18 groups of hidden classes,
+# by rehearsal, no image in view); 0.70 (from 0.62 to 0.77) makes them equal. For heads of 55 classes of CUB-100 it would be less, 0.4
+# on average.
+_LACKING = 0.7
+_MAX_GAIN = 10.0
+_EPSILON = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +116,13 @@ def _nearest(descriptors: Tensor, weights: Tensor, unseen_descriptors: Tensor) -
 class _Posterior:
     """Where the true (centred) weights of the new classes may lie.
 
+    The coordinates of a row are not equally easy to predict, and what is missed in one goes with what is missed in others. So each
+    coordinate has a gain of its own, and what may be missing is drawn as a mixture of what leave-one-out rows really lack.
+
     Attributes:
         mean: (num_unseen, rank).
         factor: (num_unseen, num_unseen), a root of their covariance across classes.
-        deviation: (rank,) of each coordinate.
+        lacking: (num_seen, rank), what the leave-one-out row of each seen class lacks, for a variance of 1.
         basis: (rank, feature_dim).
         offset: (feature_dim,) the mean of the weights it was fitted on.
         length: Of a seen row.
@@ -121,7 +130,7 @@ class _Posterior:
 
     mean: Tensor
     factor: Tensor
-    deviation: Tensor
+    lacking: Tensor
     basis: Tensor
     offset: Tensor
     length: float
@@ -135,15 +144,17 @@ class _Posterior:
         width, ridge = _choose_kernel_once(texts, coordinates)
         identity = torch.eye(len(texts), dtype=torch.float32)
         inverse = torch.linalg.inv(gaussian_kernel(texts, texts, width) + ridge * identity)
-        explained = inverse @ coordinates
-        variance = (coordinates * explained).mean(0).clamp_min(0)
-        gain = _fit_gain(coordinates, explained, inverse.diagonal(), variance.sum())
+        explained, precision = inverse @ coordinates, inverse.diagonal()[:, None]
+        left_out = coordinates - explained / precision
+        # Of least squares, without a sign that would turn the prediction round.
+        gain = (coordinates * left_out).sum(0) / left_out.square().sum(0).clamp_min(_EPSILON)
+        gain = gain.clamp(0, _MAX_GAIN)
         cross = gaussian_kernel(new_texts, texts, width)
         covariance = gaussian_kernel(new_texts, new_texts, width) - cross @ inverse @ cross.T
         return _Posterior(
-            gain * cross @ explained,
+            gain * (cross @ explained),
             _root(covariance + ridge * torch.eye(len(new_texts), dtype=torch.float32)),
-            variance.sqrt(),
+            _LACKING * precision.sqrt() * (coordinates - gain * left_out),
             basis,
             offset,
             (weights - offset).norm(dim=1).mean().item(),
@@ -151,8 +162,9 @@ class _Posterior:
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """One draw of the true weights: (num_unseen, feature_dim)."""
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=torch.float32) * self.deviation
-        return normalize(self.mean + self.factor @ noise) @ self.basis * self.length + self.offset
+        shape = (len(self.mean), len(self.lacking))
+        lacking = torch.randn(shape, generator=generator, dtype=torch.float32) @ self.lacking / len(self.lacking) ** 0.5
+        return normalize(self.mean + self.factor @ lacking) @ self.basis * self.length + self.offset
 
 
 def _choose_kernel_once(texts: Tensor, coordinates: Tensor) -> tuple[float, float]:
@@ -165,22 +177,6 @@ def _choose_kernel_once(texts: Tensor, coordinates: Tensor) -> tuple[float, floa
     key = content_key(__version__, torch.__version__, "choose_kernel", texts, coordinates)
     width, ridge = load_or_compute("mappers", key, compute)["chosen"].tolist()
     return width, ridge
-
-
-def _fit_gain(coordinates: Tensor, explained: Tensor, inverse_diagonal: Tensor, total_variance: Tensor) -> float:
-    """The factor on predicted rows at which they point at the true ones as well as leave-one-out rows really do.
-
-    One kernel width for all coordinates leaves the Gaussian process less sure than its predictions are good.
-    """
-    predicted = coordinates - explained / inverse_diagonal[:, None]
-    real = cosine_similarity(predicted, coordinates, dim=1).mean().item()
-    signal, noise = predicted.square().sum(1), total_variance / inverse_diagonal
-    low, high = 0.0, 10.0
-    for _ in range(24):
-        gain = (low + high) / 2
-        expected = (gain * signal.sqrt() / (gain**2 * signal + noise).sqrt()).mean().item()
-        low, high = (gain, high) if expected < real else (low, gain)
-    return gain
 
 
 def _root(covariance: Tensor) -> Tensor:
