@@ -48,10 +48,11 @@ def test_unreachable_hub_is_told_at_once_with_the_ways_out(monkeypatch):
 
 
 @needs_offline
-def test_default_falls_back_to_the_packaged_copy(monkeypatch):
+@pytest.mark.parametrize("encoder", [None, DEFAULT_ENCODER])
+def test_default_falls_back_to_the_packaged_copy(monkeypatch, encoder):
     monkeypatch.setattr(encoder_module, "hub_is_reachable", lambda: False)
     monkeypatch.setattr(encoder_module, "_cached_revision", lambda _: None)
-    loaded = resolve_encoder(None)
+    loaded = resolve_encoder(encoder)
     assert loaded.encoder_id == DEFAULT_ENCODER
     assert torch.as_tensor(loaded.load().encode(["okapi", "zebra"])).shape == (2, 384)
 

@@ -33,8 +33,8 @@ _WORLDS = 16
 _FEATURES_PER_CLASS = 2
 # Part of what a leave-one-out row lacks that is drawn. With 1, worlds around the rows of hidden seen classes have 31% of their
 # features right among the new classes where features of the true rows have 41% (EfficientNet-Lite0, 18 groups of hidden classes,
-# by rehearsal, no image in view); 0.70 (from 0.62 to 0.77) makes them equal. For heads of 55 classes of CUB-100 it would be less, 0.4
-# on average.
+# by rehearsal, no image in view); 0.70 (from 0.62 to 0.77) makes them equal. For heads of 55 classes of CUB-100 it would be less,
+# 0.4 on average.
 _LACKING = 0.7
 _MAX_GAIN = 10.0
 _EPSILON = 1e-12

@@ -60,13 +60,14 @@ def resolve_encoder(encoder: EncoderSource | None) -> LoadedEncoder:
 
     Args:
         encoder: A sentence-transformers model id or folder, an object with `encode`, embeddings that were computed before
-            (a mapping text -> vector, a `PrecomputedEncoder`, or a file that its `load` reads), or None for the default.
+            (a mapping text -> vector, a `PrecomputedEncoder`, or a file that its `load` reads), or None for the default, by
+            whose name it can be asked for too.
 
     Raises:
         ArgumentTypeError: It is none of these.
         EncoderError: A folder or file that does not exist, or a model id that is neither in the local cache nor reachable.
     """
-    if encoder is None:
+    if encoder is None or (isinstance(encoder, str) and encoder == DEFAULT_ENCODER):
         return _default_encoder()
     if isinstance(encoder, str | Path) and Path(encoder).suffix in EMBEDDING_SUFFIXES:
         encoder = PrecomputedEncoder.load(encoder)
