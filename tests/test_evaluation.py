@@ -5,7 +5,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests.conftest import NAMES, WordEncoder, needs_offline
 from timm_inject import ClassNameError, ImageError, classify, evaluate, inject
-from timm_inject.evaluation import gzsl_scores
+from timm_inject.evaluation import GzslScores, gzsl_scores
+from timm_inject.report import score_lines
 
 
 @pytest.fixture
@@ -104,3 +105,11 @@ def test_classify_gives_the_likeliest_first_and_marks_new_ones(patched):
 def test_folders_may_be_named_by_wordnet_id_or_synonym(packaged_model, tmp_path):
     scores = evaluate(packaged_model, _images(tmp_path, "n11939491", "Tinca tinca"))
     assert list(scores.accuracy_of_class) == ["tench", "daisy"]
+
+
+@pytest.mark.parametrize(
+    ("accuracy_of_class", "num_images", "line"),
+    [({"okapi": 1.0}, 1, "1 image of 1 class"), ({"okapi": 1.0, "zebra": 0.5}, 3, "3 images of 2 classes")],
+)
+def test_the_first_line_of_the_scores_counts_images_and_classes(accuracy_of_class, num_images, line):
+    assert score_lines(GzslScores(None, None, 1.0, None, None, accuracy_of_class, num_images))[0] == line

@@ -24,6 +24,8 @@ def test_scores_and_classes(small_model):
     assert score.row_cosine == pytest.approx(sum(entry.cosine for entry in score.classes) / 10)
     assert score == self_score(small_model, encoder=WordEncoder(), mapper="ridge")
     assert json.loads(json.dumps(score.to_dict()))["num_seen"] == 10
+    assert repr(score).startswith("SelfScore(zsl_accuracy=")
+    assert "ClassSelfScore" not in repr(score)
 
 
 def test_a_trained_mapper_gives_the_same_and_injected_classes_do_not_count(small_model):

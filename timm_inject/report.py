@@ -43,7 +43,9 @@ def score_lines(scores: GzslScores) -> list[str]:
         ("seen images moved to a new class", scores.moved_share),
     ]
     shown = [f"  {name:<40} {'no images' if value is None else f'{value:.1%}'}" for name, value in figures]
-    return [f"{scores.num_images} images of {len(scores.accuracy_of_class)} classes", *shown]
+    images = "1 image" if scores.num_images == 1 else f"{scores.num_images} images"
+    classes = "1 class" if len(scores.accuracy_of_class) == 1 else f"{len(scores.accuracy_of_class)} classes"
+    return [f"{images} of {classes}", *shown]
 
 
 def self_score_lines(score: SelfScore) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,7 +78,7 @@ class SelfScore:
     calibration: str | None
     activation: str
     encoder: str
-    classes: tuple[ClassSelfScore, ...]
+    classes: tuple[ClassSelfScore, ...] = field(repr=False)  # a thousand of them would fill the screen
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy."""
