@@ -8,7 +8,9 @@ dog), and noise:
 Plain Gaussian noise would be wrong: on real photos the strongest rival of the true class is nearly always one of its
 nearest classes. `even` brings the logits of every feature to one spread, as a network keeps its features at about one size: what
 makes an image look like other classes makes it look less like its own. `trace` is set so that the head classifies a stated share
-of the features right, then `scale` so that its mean confidence on them is the stated one.
+of the features right, then `scale` so that its mean confidence on them is the stated one. On photos of the validation classes
+(see `benchmark.heldout`; EfficientNet-Lite heads without a fifth of the classes) the largest logit is 8.8 +- 1.4 for seen classes
+and 5.8 +- 1.7 for hidden ones; on features that are made even 9.0 +- 1.5 and 5.8 +- 2.2, on others 9.9 +- 3.8 and 7.0 +- 4.5.
 
 For a softmax head that is all, as it ignores what the logits of an image have in common. A sigmoid head does not: the mean row,
 which is taken off the weights here, and the biases put all logits of an image at some level, and which one depends on images
@@ -38,7 +40,9 @@ __all__ = ["FeatureModel", "PseudoFeatures", "draw_pseudo_features", "fit_featur
 # head that knows all their classes; scores of hidden classes on the same photos were in view.
 _RELATED = 16  # classes that can leave a trace
 _TRACE_SHARE = 0.5  # share of them that does
-# Noise of a logit, beside 1 for the class's own; for heads trained to the end, then for heads that were stopped early.
+# Noise of a logit, beside 1 for the class's own; for heads trained to the end, then for heads that were stopped early: with 0.20
+# the spread of logits and the fifth largest are nearer to those of training images kept from heads for 55 of CUB-100's seen
+# classes.
 _NOISES = (0.12, 0.20)
 # How much places and noise spread along a direction, as a power of how much the rows do; first for heads trained to the end,
 # then for heads that were stopped early. Long training makes up for wide directions by small weights, so that the rows' spread
