@@ -164,8 +164,8 @@ def fit_feature_model(
     entry = load_or_compute("features", key, compute)
     generator.set_state(entry["generator"])
     numbers = {name: entry[name].item() for name in _NUMBERS}
-    optional = {name: entry[name].item() if name in entry else None for name in _OPTIONAL}
-    model = FeatureModel(entry["basis"], entry["spread"], **numbers, **optional)
+    size, level = (entry[name].item() if name in entry else None for name in _OPTIONAL)
+    model = FeatureModel(entry["basis"], entry["spread"], size=size, level=level, **numbers)
     return model, PseudoFeatures(entry["features"], entry["labels"], model.level)
 
 
@@ -195,8 +195,8 @@ def _fit(weights: Tensor, generator: torch.Generator, activation: str) -> tuple[
         level = fitted_level if activation == "sigmoid" else None
     else:
         exponent = _solve_falling(lambda e: _confidence(logits * 10**-e), _CONFIDENCE * accuracy, *_EXPONENTS)
-    gains = {"place_gain": place_gain, "noise_gain": noise_gain, "trace": trace, "scale": 10**-exponent}
-    model = replace(unset, **gains, size=size, level=level)
+    scale = 10**-exponent
+    model = replace(unset, place_gain=place_gain, noise_gain=noise_gain, trace=trace, scale=scale, size=size, level=level)
     return model, PseudoFeatures(features * evening * model.scale, labels, model.level)
 
 
