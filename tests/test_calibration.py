@@ -162,7 +162,8 @@ def test_two_seen_classes_are_too_few_to_calibrate_and_enough_to_predict():
     with pytest.raises(MapperError) as caught:
         calibrate_rows(fitted, new_rows, "harmonic", feature_dim=23, seed=0)
     assert str(caught.value) == (
-        "Calibration rehearses with hidden seen classes and needs at least 3 of them, the head has 2. Pass `calibration=None`."
+        "Calibration and the self-score rehearse with hidden seen classes and need at least 3 of them, the head has 2. Take a "
+        "model with more classes, or pass `calibration=None` to `inject`."
     )
 
 

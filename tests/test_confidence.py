@@ -59,6 +59,17 @@ def warned(small_model):
     return injection_record(small_model), [str(entry.message) for entry in caught]
 
 
+def test_rows_without_a_calibration_are_not_called_weak(small_model):
+    """They were not made to win anything yet; their figures are kept."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", WeakClassWarning)
+        inject(small_model, ["okapi", "electric scooter"], encoder=WordEncoder(), calibration=None)
+    assert not any("unlikely to work" in str(entry.message) for entry in caught)
+    for entry in injection_record(small_model).classes:
+        assert entry.warning is None
+        assert entry.confidence is not None
+
+
 def test_inject_warns_with_the_figure(warned):
     record, (few, weak, bare) = warned
     known = f"The head knows {len(NAMES)} classes, and a mapper learns little from fewer than 25. "

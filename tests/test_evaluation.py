@@ -4,7 +4,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.conftest import NAMES, WordEncoder, needs_offline
-from timm_inject import ClassNameError, ImageError, classify, evaluate, inject
+from timm_inject import ArgumentTypeError, ArgumentValueError, ClassNameError, ImageError, classify, evaluate, inject
 from timm_inject.evaluation import GzslScores, gzsl_scores
 from timm_inject.report import score_lines
 
@@ -113,3 +113,17 @@ def test_folders_may_be_named_by_wordnet_id_or_synonym(packaged_model, tmp_path)
 )
 def test_the_first_line_of_the_scores_counts_images_and_classes(accuracy_of_class, num_images, line):
     assert score_lines(GzslScores(None, None, 1.0, None, None, accuracy_of_class, num_images))[0] == line
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "error", "message"),
+    [
+        ("photo.jpg", {}, ArgumentTypeError, "`images` must be a sequence of files or PIL images, got one str. Put it in a list: "),
+        (Image.new("RGB", (8, 8)), {}, ArgumentTypeError, "`images` must be a sequence of files or PIL images, got one Image. "),
+        ([], {"top": 0}, ArgumentValueError, "`top` must be at least 1, got 0."),
+    ],
+)
+def test_classify_refuses_what_is_no_list_of_images(small_model, images, options, error, message):
+    with pytest.raises(error) as caught:
+        classify(small_model, images, **options)
+    assert str(caught.value).startswith(message)

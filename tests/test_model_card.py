@@ -94,6 +94,14 @@ def test_a_licence_that_the_hub_has_no_id_for_is_named(stated, given, shown):
     assert {key: value for key, value in metadata.items() if key.startswith("license")} == shown
 
 
+def test_confidence_in_a_sigmoid_head_is_explained_as_passing():
+    record = make_record({"confidence": 0.8, "activation": "sigmoid"})
+    _, page = view(render_model_card(CONFIG, record, repo_id="alice/zoo"))
+    text = re.sub(r"\s+", " ", "".join(page.texts))
+    assert "on which a class is expected to pass one half and to lead the new classes." in text
+    assert "expected to win over all others" not in text
+
+
 def test_what_a_reader_is_told():
     record = make_record(
         {"leans_on": (("zebra", 0.5), ("horse", 0.25)), "confidence": 0.8},
@@ -104,7 +112,7 @@ def test_what_a_reader_is_told():
     text = "".join(page.texts)
     assert "resnet50 with 3 injected classes" in text
     assert "Logits 1000 to 1002 are synthetic:" in text
-    assert "Logits 0 to 999 are the original classifier, bit for bit." in text
+    assert "Logits 0 to 999 are the original classifier, bit for bit; an image of theirs may go to a new class now." in text
     head, first, second, _, how, icis, ridge = page.rows
     assert head == ["logit", "name", "text beside the name", "text from", "leans on", "confidence"]
     assert first == ["1000", "okapi", "a striped relative of the giraffe", "user", "zebra 50%, horse 25%", "0.80"]

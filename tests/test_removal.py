@@ -195,7 +195,7 @@ BAD = [
         ["okapi", "okapie", "zebra"],
         ClassNameError,
         "2 of 3 classes cannot be removed, as they were not injected: 'okapie', 'zebra'. Did you mean 'okapi'? "
-        "Injected: 'okapi', 'electric scooter', 'coyote'.",
+        "Injected: 'okapi', 'electric scooter', 'coyote'. Original classes stay as they are.",
     ),
     (remove, ["okapi", "Okapi"], ClassNameError, "Classes are named twice: 'okapi', 'Okapi'. Name each once."),
     (rename, ["okapi"], ArgumentTypeError, "`names` must be a mapping old name -> new name, got list."),

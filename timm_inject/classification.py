@@ -15,7 +15,7 @@ from timm.data import create_transform, resolve_data_config
 from torch import nn
 
 from timm_inject.class_names import ClassName, resolve_seen_class_names
-from timm_inject.errors import ImageError
+from timm_inject.errors import ArgumentTypeError, ArgumentValueError, ImageError
 from timm_inject.head import find_head, unwrap_model
 from timm_inject.record import find_record
 
@@ -48,9 +48,17 @@ def classify(model: nn.Module, images: Sequence[str | os.PathLike[str] | Image.I
         top: How many classes an image.
 
     Raises:
+        ArgumentTypeError: `images` is a single one.
+        ArgumentValueError: `top` is less than 1.
         ImageError: An image does not open. All are opened before the first is classified.
         UnknownSeenClassesError: The model's config does not name its classes.
     """
+    if isinstance(images, str | os.PathLike | Image.Image):
+        raise ArgumentTypeError(
+            f"`images` must be a sequence of files or PIL images, got one {type(images).__name__}. Put it in a list: `[image]`."
+        )
+    if top < 1:
+        raise ArgumentValueError(f"`top` must be at least 1, got {top}.")
     model = unwrap_model(model)
     names = model_class_names(model)
     record = find_record(model)

@@ -71,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", metavar="MODEL", help="what timm.create_model takes, 'local-dir:FOLDER' included")
     command.add_argument("names", metavar="NAME", nargs="*", help="a new class; 'name: description' gives it a description")
     command.add_argument("--names-file", type=Path, metavar="FILE", help="more names, one a line, 'name: description' allowed")
-    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the patched model is saved")
+    command.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="where the patched model is saved; one that is there is replaced"
+    )
     _add_mapper_options(command)
 
     command = _add(commands, "classify", _run_classify, "show the likeliest classes of images")

@@ -160,6 +160,8 @@ def inject(
     new_rows = [part.rows for part in predicted]
     hashes = hash_rows(written_rows(head, new_rows))
     outlooks = _look_ahead(classes, fitted[0], unseen_descriptors, new_rows[0], head.leaves[0], activation, seed)
+    if calibration is None:  # rows that were not to win anything yet are no weak classes
+        outlooks = [replace(ahead, warning=None) for ahead in outlooks]
     made = {"encoder": loaded.encoder_id, "mapper": mapper, "calibration": calibration, "activation": activation, "seed": seed}
     record = _make_record(classes, made, predicted[0].self_score, settings, earlier, hashes, outlooks)
     _warn_of_weak(record, classes)

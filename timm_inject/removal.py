@@ -127,7 +127,8 @@ def _positions(record: InjectionRecord, names: Sequence[str], what: str) -> list
         hint = f" Did you mean {record.classes[by_key[near[0]]].name!r}?" if near else ""
         raise ClassNameError(
             f"{len(unknown)} of {len(names)} classes cannot be {what}, as they were not injected: "
-            f"{list_some(repr(name) for name in unknown)}.{hint} Injected: {list_some(repr(e.name) for e in record.classes)}."
+            f"{list_some(repr(name) for name in unknown)}.{hint} Injected: {list_some(repr(e.name) for e in record.classes)}. "
+            "Original classes stay as they are."
         )
     positions = [by_key[match_key(name)] for name in names]
     if len(set(positions)) < len(positions):

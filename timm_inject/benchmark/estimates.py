@@ -141,4 +141,4 @@ def bins_table(results: Sequence[Result]) -> str:
         if count:
             shown = [f"{100 * total(key, number) / count:.1f}" for key in ("foretold", "real")]
             lines.append([f"{100 * number * _BIN:.0f} to {100 * (number + 1) * _BIN:.0f}", f"{count:.0f}", *shown])
-    return markdown_table(["estimate, percent", "names", "mean estimate", "measured on photos"], lines)
+    return markdown_table(["estimate of u, percent", "names", "mean estimate", "measured on photos"], lines)

@@ -147,8 +147,10 @@ def _names_table(lines: Sequence[Measurement]) -> str:
         )
     header = ["names", "inject without the text", "ms a further name", "memory above the start", "new head", "heads", "text"]
     return (
-        f"{markdown_table(header, rows)}\n\nWith an encoder that takes no time, the seen classes and their mapper cached. Text: "
-        "what the default encoder takes on this machine, computed from 250 classes of ImageNet."
+        f"{markdown_table(header, rows)}\n\nWith an encoder that takes no time, the seen classes and their mapper cached. Up to "
+        "1000 names get estimates and more do not, so that ten thousand can be the quicker. A further name: beyond those of the "
+        "line above. Heads: the memory beside the size of the new head. Text: what the default encoder takes on this machine, "
+        "computed from 250 classes of ImageNet."
     )
 
 
