@@ -57,6 +57,13 @@ def test_default_falls_back_to_the_packaged_copy(monkeypatch, encoder):
     assert torch.as_tensor(loaded.load().encode(["okapi", "zebra"])).shape == (2, 384)
 
 
+def test_a_folder_by_the_name_of_the_default_is_that_folder(tmp_path, monkeypatch):
+    (tmp_path / DEFAULT_ENCODER).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EncoderError, match="sentence-transformers could not load the encoder"):
+        resolve_encoder(DEFAULT_ENCODER).load()
+
+
 @needs_offline
 def test_a_folder_is_loaded_and_its_embeddings_cached(own_cache, monkeypatch):
     loaded = resolve_encoder(packaged_encoder_directory())

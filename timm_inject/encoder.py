@@ -67,12 +67,14 @@ def resolve_encoder(encoder: EncoderSource | None) -> LoadedEncoder:
         ArgumentTypeError: It is none of these.
         EncoderError: A folder or file that does not exist, or a model id that is neither in the local cache nor reachable.
     """
-    if encoder is None or (isinstance(encoder, str) and encoder == DEFAULT_ENCODER):
+    if encoder is None:
         return _default_encoder()
     if isinstance(encoder, str | Path) and Path(encoder).suffix in EMBEDDING_SUFFIXES:
         encoder = PrecomputedEncoder.load(encoder)
     if isinstance(encoder, str | Path):
-        return _folder_encoder(Path(encoder)) if _names_a_folder(encoder) else _hub_encoder(str(encoder))
+        if _names_a_folder(encoder):
+            return _folder_encoder(Path(encoder))
+        return _default_encoder() if encoder == DEFAULT_ENCODER else _hub_encoder(str(encoder))
     if isinstance(encoder, Mapping):
         encoder = PrecomputedEncoder(list(encoder), list(encoder.values()))
     if isinstance(encoder, PrecomputedEncoder):

@@ -159,9 +159,7 @@ def inject(
     ]
     new_rows = [part.rows for part in predicted]
     hashes = hash_rows(written_rows(head, new_rows))
-    outlooks = _look_ahead(classes, fitted[0], unseen_descriptors, new_rows[0], head.leaves[0], activation, seed)
-    if calibration is None:  # rows that were not to win anything yet are no weak classes
-        outlooks = [replace(ahead, warning=None) for ahead in outlooks]
+    outlooks = _look_ahead(classes, fitted[0], unseen_descriptors, new_rows[0], head.leaves[0], calibration, activation, seed)
     made = {"encoder": loaded.encoder_id, "mapper": mapper, "calibration": calibration, "activation": activation, "seed": seed}
     record = _make_record(classes, made, predicted[0].self_score, settings, earlier, hashes, outlooks)
     _warn_of_weak(record, classes)
@@ -293,6 +291,7 @@ def _look_ahead(
     unseen_descriptors: Tensor,
     new_rows: Tensor,
     leaf: Leaf,
+    calibration: str | None,
     activation: str,
     seed: int,
 ) -> list[_Outlook]:
@@ -310,8 +309,9 @@ def _look_ahead(
         seed=seed,
         activation=activation,
     )
+    weak = 0.0 if calibration is None else WEAK  # raw rows were not made to win anything yet
     return [
-        _Outlook(shares, round(value, 4), _describe_weakness(value, among_new) if value < WEAK else None)
+        _Outlook(shares, round(value, 4), _describe_weakness(value, among_new) if value < weak else None)
         for shares, value, among_new in zip(leans, estimates.accuracy.tolist(), estimates.zsl_accuracy.tolist(), strict=True)
     ]
 

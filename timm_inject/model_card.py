@@ -44,12 +44,6 @@ _IDS_TEXT = (
     '\nLabels such as `n01440764` are WordNet ids. `model.pretrained_cfg["label_descriptions"]` says what they mean; transformers '
     "shows the ids."
 )
-_CONFIDENCE_TEXTS = {
-    False: "Confidence is the share of its own images that a class is expected to win over all others. It is estimated without "
-    "images.",
-    True: "Confidence is the share of its own images on which a class is expected to pass one half and to lead the new classes. It "
-    "is estimated without images.",
-}
 SCORE_NAMES = {
     "zsl_accuracy": "new classes, told apart from each other",
     "seen_accuracy": "seen classes, among all",
@@ -98,9 +92,8 @@ def render_model_card(
         "",
         f"A timm model with {record.num_classes} outputs. Logits 0 to {first - 1} are the original classifier, bit for bit; an "
         f"image of theirs may go to a new class now. **{logits} synthetic:** {'its' if count == 1 else 'their'} {rows} predicted "
-        f"from text by timm_inject; no image of "
-        f"{'this class' if count == 1 else 'these classes'} was seen. Check {'it' if count == 1 else 'them'} on your own images "
-        "before you rely on them.",
+        f"from text by timm_inject; no image of {'this class' if count == 1 else 'these classes'} was seen. Check "
+        f"{'it' if count == 1 else 'them'} on your own images before you rely on them.",
         "",
         *([str(details["description"]), ""] if details.get("description") else []),
         *_load(repo_id, config.get("label_names") or ()),
@@ -207,9 +200,16 @@ def _classes(record: InjectionRecord) -> list[str]:
         *(f"| {' | '.join(_cells(entry, with_leans, with_confidence))} |" for entry in shown),
         *([f"\nand {more} more: see `timm_inject` in config.json."] if more else []),
         "",
-        *([_CONFIDENCE_TEXTS[shown[-1].activation == "sigmoid"], ""] if with_confidence else []),
+        *([_confidence_text(shown[-1].activation), ""] if with_confidence else []),
         *(["A class that leans on few seen ones is likely to be taken for them.", ""] if with_leans else []),
     ]
+
+
+def _confidence_text(activation: str) -> str:
+    what = "that a class is expected to win over all others"
+    if activation == "sigmoid":
+        what = "on which a class is expected to pass one half and to lead the new classes"
+    return f"Confidence is the share of its own images {what}. It is estimated without images."
 
 
 def _cells(entry: InjectedClass, with_leans: bool, with_confidence: bool) -> list[str]:

@@ -129,16 +129,14 @@ class FeatureModel:
         places = self.places(weights) if places is None else places
         noise = _draw_noise(len(labels), self.spread**self.noise_power, self.basis, generator) * self.noise_gain
         traces = _draw_traces(weights, places, labels, generator)
-        raw = places[labels] + self.trace * traces + noise
-        return PseudoFeatures(raw * self.evening(raw) * self.scale, labels, self.level)
+        features = places[labels] + self.trace * traces + noise
+        if self.size is not None:
+            features = features * (self.size / self.spread_of_logits(features))
+        return PseudoFeatures(features * self.scale, labels, self.level)
 
     def spread_of_logits(self, features: Tensor) -> Tensor:
         """How much each feature's logits differ, up to a factor: (n, feature_dim) -> (n, 1)."""
         return ((features @ self.basis.T) * self.spread).norm(dim=1, keepdim=True)
-
-    def evening(self, features: Tensor) -> Tensor | float:
-        """The factor that gives each feature's logits their spread: (n, feature_dim) -> (n, 1), or 1 for all."""
-        return 1.0 if self.size is None else self.size / self.spread_of_logits(features)
 
 
 def fit_feature_model(
@@ -185,19 +183,21 @@ def _fit(weights: Tensor, generator: torch.Generator, activation: str) -> tuple[
     accuracy = _SIGMOID_ACCURACY if activation != "softmax" else max(_MIN_ACCURACY, 1 - _ERROR * math.log(len(weights)))
     trace = _solve_falling(lambda t: _accuracy(plain + t * traced, labels), accuracy, 0.0, 16.0)
     features = places[labels] + trace * traces + noise_gain * noise
-    size = unset.spread_of_logits(features).mean().item() if activation == "softmax" else None
-    evening = replace(unset, size=size).evening(features)
-    logits = (plain + trace * traced) * evening
+    logits = plain + trace * traced
+    size = level = None
     # Searched in the exponent, as the scale may be anything.
-    level = None
-    if activation != "softmax":
+    if activation == "softmax":
+        spreads = unset.spread_of_logits(features)
+        size = spreads.mean().item()
+        evening = size / spreads
+        features, logits = features * evening, logits * evening
+        exponent = _solve_falling(lambda e: _confidence(logits * 10**-e), _CONFIDENCE * accuracy, *_EXPONENTS)
+    else:
         exponent, fitted_level = _fit_sigmoid(logits, labels)
         level = fitted_level if activation == "sigmoid" else None
-    else:
-        exponent = _solve_falling(lambda e: _confidence(logits * 10**-e), _CONFIDENCE * accuracy, *_EXPONENTS)
     scale = 10**-exponent
     model = replace(unset, place_gain=place_gain, noise_gain=noise_gain, trace=trace, scale=scale, size=size, level=level)
-    return model, PseudoFeatures(features * evening * model.scale, labels, model.level)
+    return model, PseudoFeatures(features * scale, labels, level)
 
 
 def _without_flat_part(singular: Tensor) -> tuple[Tensor, float]:

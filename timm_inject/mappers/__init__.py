@@ -50,5 +50,5 @@ def create_mapper(name: str) -> Mapper:
     if name not in MAPPERS:
         near = difflib.get_close_matches(name, MAPPERS, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise MapperError(f"There is no mapper {name!r}.{hint} Known: auto, {', '.join(MAPPERS)}.")
+        raise MapperError(f"There is no mapper {name!r}.{hint} Known: {', '.join(MAPPERS)}.")
     return MAPPERS[name]()
