@@ -30,11 +30,11 @@ space-folder:
 	find $(SPACE) -name __pycache__ -prune -exec rm -r {} +
 
 census: $(VENV)/.installed-test
-	$(BIN)/python -m tests.census
+	$(BIN)/python -m tools.census
 
 # The embeddings that come with the package; to be made anew when texts, sentences or the default encoder change.
 embeddings: $(VENV)/.installed-test
-	$(BIN)/python -m tests.shipped_table
+	$(BIN)/python -m tools.shipped_table
 
 # How fast, about 25 minutes.
 bench: $(VENV)/.installed-bench
@@ -53,7 +53,7 @@ docs: $(VENV)/.installed-docs
 
 # The outputs that pages show below their examples, anew.
 docs-outputs: $(VENV)/.installed-test
-	$(BIN)/python -m tests.docs_pages
+	$(BIN)/python -m tools.docs_pages
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import timm_inject
 from timm_inject.offline import load_model
-from timm_inject.report import score_lines
+from timm_inject.cli import score_lines
 
 
 def main() -> None:

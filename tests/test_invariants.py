@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.conftest import NAMES, WordEncoder
+from tests.helpers import NAMES, WordEncoder
 from timm_inject import inject, injection_record
 from timm_inject.head import find_head, read_rows, resize_head
 

@@ -6,9 +6,9 @@ import time
 import pytest
 import torch
 
-from tests.conftest import WordEncoder
+from tests.helpers import WordEncoder
 from timm_inject import explanation, inject, injection_record
-from timm_inject.record import InjectionRecord
+from timm_inject.injected.record import InjectionRecord
 
 ALL = [
     f"{colour} {thing} {number}" for number in range(3) for colour in ("red", "old", "tall") for thing in ("okapi", "lamp", "drum")

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.conftest import WordEncoder
-from tests.test_head_kinds import make_model
+from tests.helpers import WordEncoder, make_model
 from timm_inject import inject
 from timm_inject.head import find_head, growth, read_rows
 

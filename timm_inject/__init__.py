@@ -5,8 +5,7 @@
 >>> head = timm_inject.inject(model, ["okapi", "electric scooter"])  # the model now has 1002 outputs
 """
 
-from timm_inject.classification import Prediction, classify
-from timm_inject.encoder import DEFAULT_ENCODER, TextEncoder
+from timm_inject.calibration import ClassSelfScore, Explanation, SelfScore
 from timm_inject.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -29,18 +28,14 @@ from timm_inject.errors import (
     UnsupportedHeadError,
     WeakClassWarning,
 )
-from timm_inject.evaluation import GzslScores, evaluate
-from timm_inject.explanation import Explanation, explain
-from timm_inject.hub import push_to_hf_hub, save_for_hf
-from timm_inject.inject import inject, texts_to_encode
+from timm_inject.head import refresh_optimizer
+from timm_inject.hub import TrainedMapper, push_to_hf_hub, save_for_hf
+from timm_inject.images import GzslScores, Prediction, classify, evaluate, harmonic_mean
+from timm_inject.inject import inject
+from timm_inject.injected import InjectedClass, InjectionRecord, injection_record, remove, rename
 from timm_inject.mappers import Mapper, mapper_names
-from timm_inject.metrics import harmonic_mean
-from timm_inject.optimizer import refresh_optimizer
-from timm_inject.precomputed import PrecomputedEncoder
-from timm_inject.record import InjectedClass, InjectionRecord, injection_record
-from timm_inject.removal import remove, rename
-from timm_inject.self_score import ClassSelfScore, SelfScore, self_score
-from timm_inject.trained_mapper import TrainedMapper, fit_mapper
+from timm_inject.text import DEFAULT_ENCODER, PrecomputedEncoder, TextEncoder
+from timm_inject.verbs import explain, fit_mapper, self_score, texts_to_encode
 from timm_inject.version import __version__
 
 __all__ = [

@@ -36,9 +36,9 @@ from timm_inject import (
     TextEncoder,
     UnsupportedHeadError,
 )
-from timm_inject.class_names import resolve_unseen_class_names
-from timm_inject.class_texts import ClassText, resolve_class_texts
-from timm_inject.classification import load_image, model_class_names
+from timm_inject.text import resolve_unseen_class_names
+from timm_inject.text import ClassText, resolve_class_texts
+from timm_inject.images import load_image, model_class_names
 from timm_inject.mappers import ProgressCallback
 from timm_inject.offline import PACKAGED_MODELS, create_packaged_model, load_model
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from timm_inject.errors import MapperError
+from timm_inject.text import ProgressCallback
 
-__all__ = ["Mapper", "ProgressCallback", "isolated_float32", "normalize"]
-
-# Called as progress(step, done, total) while something slow runs.
-ProgressCallback = Callable[[str, int, int], None]
+__all__ = ["Mapper", "isolated_float32", "normalize"]
 
 
 class Mapper(ABC):

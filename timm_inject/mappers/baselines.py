@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from timm_inject.mappers.base import Mapper, ProgressCallback, normalize
+from timm_inject.mappers.base import Mapper, normalize
 from timm_inject.mappers.mixing import solve_shares
+from timm_inject.text import ProgressCallback
 
 __all__ = [
     "ConseMapper",

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from timm_inject.mappers.base import Mapper, ProgressCallback
+from timm_inject.mappers.base import Mapper
+from timm_inject.text import ProgressCallback
 
 __all__ = ["MIN_CLASSES", "Crossfit", "assign_folds", "crossfit"]
 

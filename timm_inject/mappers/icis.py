@@ -16,12 +16,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from timm_inject.mappers.base import Mapper, ProgressCallback, normalize
+from timm_inject.mappers.base import Mapper, normalize
 from timm_inject.mappers.kernel_blend import KernelBlend, Texts, choose_blend
 from timm_inject.mappers.kernel_ridge import leave_one_out_rows, solve_ridge
 from timm_inject.mappers.mixing import nearest_shares
 from timm_inject.mappers.networks import IcisNetworks, icis_loss
 from timm_inject.mappers.span import RowSpan
+from timm_inject.text import ProgressCallback
 
 __all__ = ["IcisMapper", "IcisParts"]
 

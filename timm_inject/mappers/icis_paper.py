@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from timm_inject.mappers.base import Mapper, ProgressCallback
+from timm_inject.mappers.base import Mapper
 from timm_inject.mappers.networks import IcisNetworks, icis_loss
+from timm_inject.text import ProgressCallback
 
 __all__ = ["IcisPaperMapper", "has_converged"]
 

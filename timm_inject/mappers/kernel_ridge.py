@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from timm_inject.mappers.base import Mapper, ProgressCallback
+from timm_inject.mappers.base import Mapper
 from timm_inject.mappers.span import RowSpan
+from timm_inject.text import ProgressCallback
 
 __all__ = [
     "MIDDLE_RIDGE",

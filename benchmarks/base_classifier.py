@@ -1,0 +1,137 @@
+"""The classifier that is given new classes: linear softmax on image features of the seen classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from timm_inject.images import accuracy_by_class, mean_accuracy
+
+__all__ = ["BaseClassifier", "Protocol", "train_base_classifier"]
+
+# "held-out": epochs and settings are chosen on a part of the training images. "paper": the epoch is the one that is best on
+# the seen test images, as in the published code; its seen accuracy is flattered.
+Protocol = Literal["held-out", "paper"]
+
+# Source: the published code of Christensen et al., ICCV 2023 (initial weights, Adam, batches of 16, 100 epochs, features as
+# they are).
+_INIT_STD = 0.02
+_BATCH_SIZE = 16
+_EPOCHS = 100
+_LEARNING_RATE = 1e-4
+# For "held-out", initial weights and weight decay are a choice too (the published code has no decay), and training stops when so
+# many epochs have brought nothing.
+_TRIED = ((_INIT_STD, 0.0), (_INIT_STD, 1.0), (0.0, 0.0), (0.0, 1.0))
+_PATIENCE = 10
+_HELD_OUT_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class BaseClassifier:
+    """A trained head.
+
+    Attributes:
+        rows: (num_seen, feature_dim + 1), bias as the last column.
+        epochs: For how many epochs it was trained.
+        weight_decay: With which decay.
+        init_std: Standard deviation of the initial weights.
+        selection_accuracy: Mean per-class accuracy on the images that epochs and settings were chosen on.
+    """
+
+    rows: Tensor
+    epochs: int
+    weight_decay: float
+    init_std: float
+    selection_accuracy: float
+
+
+def train_base_classifier(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    seed: int,
+    selection: tuple[Tensor, Tensor] | None = None,
+    epochs: int = _EPOCHS,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> BaseClassifier:
+    """Train the head on the seen classes.
+
+    Args:
+        features: (num_images, feature_dim), of training images.
+        labels: (num_images,) in [0, num_seen).
+        seed: Initial weights, order of the images and which of them are held out.
+        selection: Features and labels to choose the epoch on, as the paper does with the seen test images. None holds a
+            fifth of each class's training images out, chooses epochs, initial weights and weight decay there, and trains again
+            on all.
+        epochs: At most so many.
+        progress: Called with the step's name, how many epochs are done and how many there are.
+    """
+    if selection is not None:
+        rows, accuracy, epoch = _train(features, labels, selection, _INIT_STD, 0.0, epochs, epochs, seed, progress)
+        return BaseClassifier(rows, epoch, 0.0, _INIT_STD, accuracy)
+    held_out = _hold_out(labels, torch.Generator().manual_seed(seed))
+    kept = (features[~held_out], labels[~held_out])
+    validation = (features[held_out], labels[held_out])
+    tried = [(*_train(*kept, validation, *pair, epochs, _PATIENCE, seed, progress)[1:], pair) for pair in _TRIED]
+    accuracy, epoch, (init_std, decay) = max(tried, key=lambda entry: entry[0])
+    rows, _, _ = _train(features, labels, None, init_std, decay, epoch, epoch, seed, progress)
+    return BaseClassifier(rows, epoch, decay, init_std, accuracy)
+
+
+def _train(
+    features: Tensor,
+    labels: Tensor,
+    selection: tuple[Tensor, Tensor] | None,
+    init_std: float,
+    weight_decay: float,
+    epochs: int,
+    patience: int,
+    seed: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> tuple[Tensor, float, int]:
+    """Rows, their accuracy on the selection and the epoch they are of: the best there, or the last without a selection."""
+    generator = torch.Generator().manual_seed(seed)
+    num_classes, feature_dim = int(labels.max()) + 1, features.shape[1]
+    weight = torch.empty(num_classes, feature_dim, dtype=torch.float32).normal_(0.0, init_std, generator=generator)
+    bias = torch.zeros(num_classes, dtype=torch.float32)
+    parameters = [weight.requires_grad_(), bias.requires_grad_()]
+    optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE, weight_decay=weight_decay, fused=True)
+    best: tuple[Tensor, float, int] | None = None
+    for epoch in range(1, epochs + 1):
+        for batch in torch.randperm(len(features), generator=generator).split(_BATCH_SIZE):
+            loss = cross_entropy(features[batch] @ weight.T + bias, labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        if progress is not None:
+            progress("Train the base classifier", epoch, epochs)
+        accuracy = _accuracy(parameters, selection) if selection is not None else 0.0
+        if best is None or selection is None or accuracy > best[1]:
+            best = torch.cat([weight.detach(), bias.detach()[:, None]], dim=1), accuracy, epoch
+        elif epoch - best[2] >= patience:
+            break
+    if best is None:
+        raise ValueError(f"`epochs` must be at least 1, got {epochs}.")
+    return best
+
+
+def _accuracy(parameters: Sequence[Tensor], selection: tuple[Tensor, Tensor]) -> float:
+    weight, bias = parameters
+    with torch.no_grad():
+        predicted = (selection[0] @ weight.T + bias).argmax(1)
+    return mean_accuracy(accuracy_by_class(predicted, selection[1])) or 0.0
+
+
+def _hold_out(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """A fifth of each class's images, at least one of a class with two: (num_images,) bool."""
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    for index in labels.unique():
+        images = (labels == index).nonzero()[:, 0]
+        count = min(max(1, round(_HELD_OUT_SHARE * len(images))), len(images) - 1)
+        held_out[images[torch.randperm(len(images), generator=generator)[:count]]] = True
+    return held_out

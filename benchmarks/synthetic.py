@@ -1,0 +1,94 @@
+"""Made-up datasets of the real ones' size, to see time and memory without the files. Their accuracies mean nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.xlsa17 import DATASETS, FEATURES_FILE, SPLITS_FILE
+
+__all__ = ["SIZES", "DatasetSize", "write_synthetic"]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSize:
+    """Counts of a dataset under Proposed Splits v2.
+
+    Attributes:
+        num_seen: Seen classes.
+        num_unseen: Unseen classes.
+        num_attributes: Attributes a class.
+        train_seen: Training images of seen classes.
+        test_seen: Test images of seen classes.
+        test_unseen: Images of unseen classes.
+        feature_dim: Width of a feature.
+    """
+
+    num_seen: int
+    num_unseen: int
+    num_attributes: int
+    train_seen: int
+    test_seen: int
+    test_unseen: int
+    feature_dim: int = 2048
+
+
+SIZES = {
+    "cub": DatasetSize(150, 50, 312, 7_057, 1_764, 2_967),
+    "sun": DatasetSize(645, 72, 102, 10_320, 2_580, 1_440),
+    "awa2": DatasetSize(40, 10, 85, 23_527, 5_882, 7_913),
+}
+# Of the class's place, beside 1 for its spread over classes.
+_IMAGE_NOISE = 1.0
+_CHUNK = 4096
+
+
+def write_synthetic(data_root: Path, name: str, size: DatasetSize, *, seed: int = 0) -> None:
+    """Write `res101.mat` and `att_splits.mat` (MATLAB v7.3) of a made-up dataset into the dataset's folder.
+
+    Features are a random function of the attributes and noise, cut off at 0 like a ResNet's.
+
+    Args:
+        data_root: The folder that will hold CUB/, SUN/ or AWA2/.
+        name: "cub", "sun" or "awa2".
+        size: How many of everything.
+        seed: Of all numbers.
+    """
+    import h5py
+
+    folder = data_root / DATASETS[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    num_classes = size.num_seen + size.num_unseen
+    attributes = generator.random((num_classes, size.num_attributes))
+    attributes /= np.linalg.norm(attributes, axis=1, keepdims=True)
+    order = generator.permutation(num_classes)
+    seen, unseen = order[: size.num_seen], order[size.num_seen :]
+    labels = np.concatenate([_spread(seen, size.train_seen), _spread(seen, size.test_seen), _spread(unseen, size.test_unseen)])
+    centred = attributes - attributes.mean(0)
+    places = (centred / centred.std() / size.num_attributes**0.5) @ generator.standard_normal(
+        (size.num_attributes, size.feature_dim)
+    )
+    with h5py.File(folder / FEATURES_FILE, "w") as file:
+        features = file.create_dataset("features", (len(labels), size.feature_dim), dtype="f4")
+        for start in range(0, len(labels), _CHUNK):
+            part = labels[start : start + _CHUNK]
+            noise = generator.standard_normal((len(part), size.feature_dim))
+            features[start : start + len(part)] = np.maximum(places[part] + _IMAGE_NOISE * noise, 0)
+        file["labels"] = labels[None, :] + 1.0
+    ends = np.cumsum([size.train_seen, size.test_seen, size.test_unseen])
+    with h5py.File(folder / SPLITS_FILE, "w") as file:
+        file["att"] = attributes
+        for key, start, end in zip(("trainval_loc", "test_seen_loc", "test_unseen_loc"), [0, *ends[:2]], ends, strict=True):
+            file[key] = np.arange(start, end)[None, :] + 1.0
+        cells = file.create_dataset("allclasses_names", (1, num_classes), dtype=h5py.ref_dtype)
+        for index in range(num_classes):
+            text = np.array([ord(letter) for letter in f"class_{index}"], dtype=np.uint16)[:, None]
+            cells[0, index] = file.create_dataset(f"names/{index}", data=text).ref
+
+
+def _spread(classes: np.ndarray[tuple[int], np.dtype[np.int64]], count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """So many labels, each class as often as any other, give or take one."""
+    return np.resize(classes, count)

@@ -1,0 +1,206 @@
+"""The zero-shot benchmarks CUB, SUN and AWA2 in the layout that papers share ("xlsa17").
+
+Source: Xian, Lampert, Schiele, Akata, "Zero-Shot Learning - A Comprehensive Evaluation of the Good, the Bad and the Ugly",
+TPAMI 2018; "Proposed Splits v2".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.errors import BenchmarkDataError, BenchmarkFileError
+
+__all__ = ["DATASETS", "FEATURES_FILE", "SPLITS_FILE", "ZslDataset", "is_published_data", "load_xlsa17", "read_mat"]
+
+# Command-line name -> folder in the published archive.
+DATASETS = {"cub": "CUB", "sun": "SUN", "awa2": "AWA2"}
+FEATURES_FILE, SPLITS_FILE = "res101.mat", "att_splits.mat"
+_PUBLISHED_AT = (
+    "the archive xlsa17.zip of https://www.mpi-inf.mpg.de/departments/computer-vision-and-machine-learning/research/"
+    "zero-shot-learning/zero-shot-learning-the-good-the-bad-and-the-ugly"
+)
+# Images of the full datasets.
+_NUM_IMAGES = {"cub": 11_788, "sun": 14_340, "awa2": 37_322}
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_MATLAB_73_HEADER = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ZslDataset:
+    """Image features with labels, class attributes and the split into seen and unseen classes.
+
+    Attributes:
+        name: "cub", "sun" or "awa2".
+        features: (num_images, feature_dim), float32.
+        labels: (num_images,) int64, position in `class_names`.
+        class_names: In the file's order, as the file writes them.
+        attributes: (num_classes, num_attributes), float32, as the file holds them (xlsa17: of length 1).
+        train_seen: Image indices from 0: training images of seen classes.
+        test_seen: Image indices from 0: other images of seen classes.
+        test_unseen: Image indices from 0: images of unseen classes.
+    """
+
+    name: str
+    features: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    attributes: Tensor
+    train_seen: Tensor
+    test_seen: Tensor
+    test_unseen: Tensor
+
+    @property
+    def seen_classes(self) -> Tensor:
+        """(num_seen,) positions in `class_names`, rising: the logit order of the base classifier."""
+        return self.labels[self.train_seen].unique()
+
+    @property
+    def unseen_classes(self) -> Tensor:
+        """(num_unseen,) positions in `class_names`, rising: the order in which new classes are injected."""
+        return self.labels[self.test_unseen].unique()
+
+    def targets(self, images: Tensor) -> Tensor:
+        """Logit index of each image's class, seen classes first: (len(images),) int64."""
+        logit_of_class = torch.full((len(self.class_names),), -1)
+        order = torch.cat([self.seen_classes, self.unseen_classes])
+        logit_of_class[order] = torch.arange(len(order))
+        return logit_of_class[self.labels[images]]
+
+
+def load_xlsa17(data_root: str | Path, name: str) -> ZslDataset:
+    """Read `res101.mat` and `att_splits.mat`, of MATLAB v5 or v7.3.
+
+    Args:
+        data_root: The folder that holds CUB/, SUN/ or AWA2/, or the two files themselves.
+        name: "cub", "sun" or "awa2".
+
+    Raises:
+        BenchmarkFileError: A file is missing.
+        BenchmarkDataError: A file does not hold what it should.
+    """
+    folder = _find_folder(Path(data_root), DATASETS[name])
+    images = read_mat(folder / FEATURES_FILE, ("features", "labels"))
+    splits = read_mat(folder / SPLITS_FILE, ("att", "allclasses_names", "trainval_loc", "test_seen_loc", "test_unseen_loc"))
+    features = _as_matrix(images["features"], folder / FEATURES_FILE, "features").T
+    labels = _from_one(images["labels"], len(splits["allclasses_names"]), folder / FEATURES_FILE, "labels")
+    if len(labels) != len(features):
+        raise BenchmarkDataError(
+            f"'{folder / FEATURES_FILE}' holds {len(features)} feature columns and {len(labels)} labels; expected one an image."
+        )
+    dataset = ZslDataset(
+        name=name,
+        features=torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)),
+        labels=labels,
+        class_names=tuple(splits["allclasses_names"]),
+        attributes=torch.from_numpy(np.ascontiguousarray(_as_matrix(splits["att"], folder, "att").T, dtype=np.float32)),
+        train_seen=_from_one(splits["trainval_loc"], len(labels), folder / SPLITS_FILE, "trainval_loc"),
+        test_seen=_from_one(splits["test_seen_loc"], len(labels), folder / SPLITS_FILE, "test_seen_loc"),
+        test_unseen=_from_one(splits["test_unseen_loc"], len(labels), folder / SPLITS_FILE, "test_unseen_loc"),
+    )
+    _check(dataset, folder)
+    return dataset
+
+
+def is_published_data(dataset: ZslDataset) -> bool:
+    """Whether this is the whole dataset that papers report on, as far as its size tells."""
+    return len(dataset.labels) == _NUM_IMAGES[dataset.name]
+
+
+def read_mat(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Read variables of a MATLAB file: arrays in MATLAB's own orientation, cell arrays of strings as lists.
+
+    Raises:
+        BenchmarkFileError: The file does not exist.
+        BenchmarkDataError: It is no MATLAB file, or a variable is missing.
+    """
+    if not path.is_file():
+        raise BenchmarkFileError(
+            f"The file '{path.name}' is not in '{path.parent}'. It is published in {_PUBLISHED_AT}. Unpack it and pass the "
+            f"folder that holds {', '.join(f'{folder}/' for folder in DATASETS.values())} as `--data-root`."
+        )
+    try:
+        variables = _read_v73(path, names) if _is_v73(path) else _read_v5(path, names)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise BenchmarkDataError(f"'{path}' could not be read as a MATLAB file: {error}") from error
+    missing = [name for name in names if name not in variables]
+    if missing:
+        raise BenchmarkDataError(f"'{path}' lacks the variables {', '.join(missing)}; expected {', '.join(names)}.")
+    return variables
+
+
+def _is_v73(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(_MATLAB_73_HEADER + len(_HDF5_MAGIC))
+    # MATLAB writes a text header of 512 bytes in front of the HDF5 data; other writers do not.
+    return _HDF5_MAGIC in (start[: len(_HDF5_MAGIC)], start[_MATLAB_73_HEADER:])
+
+
+def _read_v5(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    import scipy.io
+
+    content: Mapping[str, Any] = scipy.io.loadmat(path, variable_names=list(names))
+    return {
+        name: _strings_v5(content[name]) if content[name].dtype == object else content[name] for name in names if name in content
+    }
+
+
+def _strings_v5(cells: Any) -> list[str]:
+    return [str(np.asarray(cell).reshape(-1)[0]) for cell in cells.reshape(-1)]
+
+
+def _read_v73(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    import h5py
+
+    with h5py.File(path) as file:
+        # HDF5 lists the dimensions in the other order.
+        return {
+            name: _strings_v73(file, file[name]) if file[name].dtype == object else file[name][()].T
+            for name in names
+            if name in file
+        }
+
+
+def _strings_v73(file: Any, cells: Any) -> list[str]:
+    return ["".join(chr(code) for code in file[reference][()].reshape(-1)) for reference in cells[()].reshape(-1)]
+
+
+def _find_folder(data_root: Path, dataset: str) -> Path:
+    folder = data_root / dataset
+    return folder if folder.is_dir() or not (data_root / SPLITS_FILE).is_file() else data_root
+
+
+def _from_one(values: Any, count: int, path: Path, name: str) -> Tensor:
+    """MATLAB's indices from 1 to indices from 0; the only place where this is done."""
+    numbers = torch.from_numpy(np.asarray(values).reshape(-1).astype(np.int64))
+    if len(numbers) == 0 or numbers.min() < 1 or numbers.max() > count:
+        bounds = f"{int(numbers.min())} to {int(numbers.max())}" if len(numbers) else "nothing"
+        raise BenchmarkDataError(f"`{name}` in '{path}' holds {bounds}; expected indices from 1 to {count}.")
+    return numbers - 1
+
+
+def _as_matrix(values: Any, path: Path, name: str) -> Any:
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
+        raise BenchmarkDataError(f"`{name}` in '{path}' has shape {values.shape} of {values.dtype}; expected a matrix of numbers.")
+    return values
+
+
+def _check(dataset: ZslDataset, folder: Path) -> None:
+    num_classes = len(dataset.class_names)
+    if len(dataset.attributes) != num_classes:
+        raise BenchmarkDataError(f"'{folder}' has {len(dataset.attributes)} attribute columns for {num_classes} class names.")
+    seen, unseen = set(dataset.seen_classes.tolist()), set(dataset.unseen_classes.tolist())
+    both = sorted(dataset.class_names[index] for index in seen & unseen)
+    if both:
+        raise BenchmarkDataError(f"'{folder}' has training images of {len(both)} unseen classes, such as {both[0]!r}.")
+    strange = set(dataset.labels[dataset.test_seen].tolist()) - seen
+    if strange:
+        raise BenchmarkDataError(f"`test_seen_loc` in '{folder}' has images of {len(strange)} classes without training images.")
+    if set(dataset.train_seen.tolist()) & set(dataset.test_seen.tolist()):
+        raise BenchmarkDataError(f"`trainval_loc` and `test_seen_loc` in '{folder}' share images.")

@@ -1,0 +1,38 @@
+"""From names to class descriptors: which classes there are, what each name means, what it looks like, and its embedding."""
+
+from timm_inject.text.descriptors import descriptor_probe, encode_descriptors, identity_of, is_near, sentences_of
+from timm_inject.text.encoder import DEFAULT_ENCODER, EncoderSource, LoadedEncoder, ProgressCallback, TextEncoder, resolve_encoder
+from timm_inject.text.names import (
+    ClassName,
+    label_names_for_config,
+    match_key,
+    resolve_seen_class_names,
+    resolve_unseen_class_names,
+)
+from timm_inject.text.precomputed import PrecomputedEncoder
+from timm_inject.text.synsets import is_wnid, load_lexicon
+from timm_inject.text.texts import ClassText, resolve_class_texts
+
+__all__ = [
+    "DEFAULT_ENCODER",
+    "ClassName",
+    "ClassText",
+    "EncoderSource",
+    "LoadedEncoder",
+    "PrecomputedEncoder",
+    "ProgressCallback",
+    "TextEncoder",
+    "descriptor_probe",
+    "encode_descriptors",
+    "identity_of",
+    "is_near",
+    "is_wnid",
+    "label_names_for_config",
+    "load_lexicon",
+    "match_key",
+    "resolve_class_texts",
+    "resolve_encoder",
+    "resolve_seen_class_names",
+    "resolve_unseen_class_names",
+    "sentences_of",
+]
