@@ -35,8 +35,8 @@ from timm_inject.injected import (
     written_rows,
 )
 from timm_inject.mappers import MIN_CLASSES, FittedMapper, create_mapper
-from timm_inject.problem import Descriptions, Problem, pose_problem
-from timm_inject.text import EncoderSource, ProgressCallback, encode_descriptors, label_names_for_config
+from timm_inject.problem import Problem, pose_problem
+from timm_inject.text import Descriptions, EncoderSource, ProgressCallback, encode_descriptors, label_names_for_config
 from timm_inject.version import installed_versions
 
 __all__ = ["inject"]
@@ -73,9 +73,10 @@ def inject(
         unseen_class_names: Names, or a mapping name -> description (None to have it looked up).
         seen_class_names: Names in logit order, or a label set that timm ships, such as "imagenet-1k". None takes them from
             the model's own config.
-        descriptions: "auto" looks up short definitions in what timm ships; a mapping gives descriptions of your own, by name,
-            for new or seen classes: a text, several texts, which are averaged, or the WordNet id of the meaning to take; None
-            uses names alone.
+        descriptions: "auto" looks each name up in the project's lexicon, then in timm's synsets. A mapping adds texts of your own,
+            by name, for new or seen classes, beside what is looked up: a text or several; the WordNet id of the sense to take; or
+            `[id, text]`. A callable `names -> texts`, such as `LanguageModel`, writes texts for the classes that the lexicon
+            lacks. None uses names alone.
         encoder: A sentence-transformers model id or folder, or an object with `encode(list[str]) -> array (n, dim)`. None
             takes `sentence-transformers/all-MiniLM-L6-v2`. Embeddings that were computed before do too: a mapping
             text -> vector, a `PrecomputedEncoder` or its file; see `texts_to_encode`.
@@ -139,7 +140,9 @@ def inject(
         problem.record, made, seen_texts=problem.seen_texts, seen_descriptors=seen_descriptors, seen_rows=problem.seen_rows
     )
     earlier = plan_earlier_rows(problem.record, problem.rows, settings)
-    unseen_descriptors = encode_descriptors([*earlier.texts, *problem.unseen_texts], problem.encoder, progress)
+    unseen_descriptors = encode_descriptors(
+        [*earlier.texts, *problem.unseen_texts], problem.encoder, progress, seen_descriptors=seen_descriptors
+    )
     fitted = fitted or problem.fit(mapper, seen_descriptors, unseen_descriptors=unseen_descriptors, progress=progress)
     predicted = [_predict(layer, unseen_descriptors, calibration) for layer in fitted]
     new_rows = [part.rows for part in predicted]
@@ -274,9 +277,13 @@ def _make_record(
         InjectedClass(
             name=text.name,
             index=first + position,
-            descriptions=text.descriptions,
+            descriptions=text.seen_in_photos,
             description_source=text.source,
-            synset=text.synset.wnid if text.synset else None,
+            synset=text.wnid,
+            definition=text.definition,
+            sentence=text.sentence,
+            kind=text.kind,
+            sense=text.sense.key if text.sense else None,
             lemmas=text.lemmas,
             settings=settings.key,
             row_hash=hashes[num_again + position],

@@ -20,8 +20,8 @@ from timm_inject.head import find_head, read_rows, unwrap_model
 from timm_inject.hub import TrainedMapper, find_trained_mapper, keep_mapper
 from timm_inject.injected import base_of, injection_record, text_of
 from timm_inject.mappers import create_mapper
-from timm_inject.problem import Descriptions, pose_problem
-from timm_inject.text import EncoderSource, ProgressCallback, match_key, resolve_seen_class_names, sentences_of
+from timm_inject.problem import pose_problem
+from timm_inject.text import Descriptions, EncoderSource, ProgressCallback, match_key, resolve_seen_class_names, sentences_of
 
 __all__ = ["explain", "fit_mapper", "self_score", "texts_to_encode"]
 

@@ -141,7 +141,7 @@ class TrainedMapper(ModelHubMixin, library_name="timm_inject", tags=["timm", "ti
                 "The mapper was trained with other names or descriptions of the seen classes. Pass the `seen_class_names` and "
                 "`descriptions` that it was trained with, or train one for these: `timm_inject.fit_mapper(model, ...)`."
             )
-        probe = descriptor_probe(encode_descriptors(seen_texts[:_PROBED_CLASSES], encoder))
+        probe = descriptor_probe(encode_descriptors(seen_texts[:_PROBED_CLASSES], encoder, seen_descriptors=self.descriptors))
         if not is_near(probe, facts.probe):
             raise MapperError(
                 f"The mapper was trained with the encoder {facts.encoder!r}, and {encoder.encoder_id!r} gives other descriptors. "

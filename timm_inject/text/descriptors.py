@@ -13,56 +13,87 @@ from torch.nn.functional import normalize
 from timm_inject.cache import content_key, load_or_compute
 from timm_inject.errors import EncoderError
 from timm_inject.text.encoder import LoadedEncoder, ProgressCallback, TextEncoder
-from timm_inject.text.taxonomy import encode_positions
+from timm_inject.text.kinds import KIND_DIM, encode_kinds, kind_words
 from timm_inject.text.texts import ClassText
 
 __all__ = ["descriptor_probe", "encode_descriptors", "identity_of", "is_near", "sentences_of"]
 
 _USUAL_CHUNK, _MAX_CHUNK = 256, 1024
-# Length of the synset's part beside 1 for the text's. Chosen from 0.2 to 0.8 on three ImageNet heads by how well predicted rows
-# point at those of hidden classes; accuracy on 1,300 photos was printed beside it.
-_TAXONOMY_WEIGHT = 0.4
-
+# Length of the kind's part beside 1 for the text's. Chosen on photos of validation classes: docs/design.md ("Texts").
+_KIND_WEIGHT = 0.4
+# From how many seen classes a kind is borrowed, and the difference of cosines by which a share falls to 1 / e; likewise.
+_LENDERS, _LENDING_WIDTH = 8, 0.05
 # Another machine's embeddings differ by about 1e-6 from these; another encoder's by about 1e-1.
 _PROBE_TOLERANCE = 2e-3
 _PROBE_CLASSES, _PROBE_COLUMNS = 4, 4
 
 
 def sentences_of(text: ClassText) -> list[str]:
-    """What is embedded for one class; the embeddings are averaged."""
+    """What is embedded for one class; the embeddings are averaged.
+
+    One text says what it is, three say what is seen: with the name, alone, and with the words of the kind. Which ones, and that the
+    definition counts as one among four, was chosen on photos of validation classes: docs/design.md ("Texts").
+    """
     names = ", ".join(text.lemmas)
-    if not text.descriptions:
-        return [names, f"a photo of a {text.name}"]
-    told = [f"{names}: {description}" for description in text.descriptions]
-    return told + [f"a photo of a {text.name}, {description}" for description in text.descriptions]
+    said = [f"{names}: {text.definition}"] if text.definition else []
+    for seen in text.seen_in_photos:
+        said += [f"a photo of a {text.name}, {seen}", seen]
+        if text.kind:
+            said.append(f"{kind_words(text.kind)}: {seen}")
+    if text.definition and not text.seen_in_photos:
+        said.append(f"a photo of a {text.name}, {text.definition}")
+    return list(dict.fromkeys(said)) or [names, f"a photo of a {text.name}"]
 
 
 def identity_of(text: ClassText) -> list[str]:
     """Everything that a descriptor is made from, to tell by a hash whether it is the same."""
-    return [*sentences_of(text), text.synset.wnid if text.synset else ""]
+    return [*sentences_of(text), text.kind or ""]
 
 
-def encode_descriptors(texts: Sequence[ClassText], encoder: LoadedEncoder, progress: ProgressCallback | None = None) -> Tensor:
+def encode_descriptors(
+    texts: Sequence[ClassText],
+    encoder: LoadedEncoder,
+    progress: ProgressCallback | None = None,
+    *,
+    seen_descriptors: Tensor | None = None,
+) -> Tensor:
     """Encode classes as descriptors.
 
     Each sentence's embedding is scaled to length 1, a class is the mean of its sentences, scaled to length 1. Beside it stands
-    where its synset is in WordNet, with a weight of 0.4; zeros where it has none. Names without a description are encoded by
-    themselves and still go to the mapper that learned from definitions: on held-out seen classes that found more rows than a
-    mapper of its own for bare names.
+    its kind, with a weight of 0.4. A class whose kind nobody states gets the mean kind of the seen classes with the nearest texts.
 
     Args:
         texts: One entry a class.
         encoder: Loaded only when it is needed; see `LoadedEncoder`.
         progress: Called with the step's name, how many texts are done and how many there are.
+        seen_descriptors: (num_seen, descriptor_dim), of the classes whose kinds may be borrowed; None for `texts` themselves.
 
     Returns:
-        (num_classes, descriptor_dim), float32, L2-normalised; descriptor_dim is the encoder's dimension and `TAXONOMY_DIM`.
+        (num_classes, descriptor_dim), float32, L2-normalised; descriptor_dim is the encoder's dimension and `KIND_DIM`.
 
     Raises:
         EncoderError: The encoder fails, or does not give one finite vector a text.
     """
     told = normalize(_encode([sentences_of(text) for text in texts], encoder, progress))
-    return normalize(torch.cat([told, _TAXONOMY_WEIGHT * encode_positions(texts)], dim=1))
+    kinds = encode_kinds([text.kind for text in texts])
+    unknown = torch.tensor([text.kind is None and bool(text.descriptions) for text in texts], dtype=torch.bool, device="cpu")
+    if unknown.any():
+        if seen_descriptors is None:
+            others = ~torch.tensor([text.kind is None for text in texts], dtype=torch.bool, device="cpu")
+            seen_told, seen_kinds = told[others], kinds[others]
+        else:
+            seen_told, seen_kinds = seen_descriptors[:, : told.shape[1]], seen_descriptors[:, told.shape[1] :]
+        kinds[unknown] = _borrow_kinds(told[unknown], normalize(seen_told), normalize(seen_kinds))
+    return normalize(torch.cat([told, _KIND_WEIGHT * kinds], dim=1))
+
+
+def _borrow_kinds(told: Tensor, seen_told: Tensor, seen_kinds: Tensor) -> Tensor:
+    """The mean kind of the nearest seen classes, by their texts: (n, KIND_DIM), of length 1."""
+    if not len(seen_told):
+        return torch.zeros(len(told), KIND_DIM, dtype=torch.float32, device="cpu")
+    nearest = (told @ seen_told.T).topk(min(_LENDERS, len(seen_told)), dim=1)
+    shares = torch.softmax(nearest.values / _LENDING_WIDTH, dim=1)
+    return normalize(torch.einsum("nk,nkd->nd", shares, seen_kinds[nearest.indices]))
 
 
 def _encode(groups: Sequence[Sequence[str]], encoder: LoadedEncoder, progress: ProgressCallback | None) -> Tensor:
