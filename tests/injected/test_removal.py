@@ -8,8 +8,18 @@ import torch
 from timm.data.dataset_info import CustomDatasetInfo
 
 from tests.helpers import NAMES, WordEncoder, needs_offline
-from timm_inject import ArgumentTypeError, ArgumentValueError, ClassNameError, inject, injection_record, remove, rename, save_for_hf
-from timm_inject.injected.record import find_record
+from timm_inject import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    ClassNameError,
+    attach_record,
+    inject,
+    injection_record,
+    remove,
+    rename,
+    save_for_hf,
+)
+from timm_inject.injected import find_record
 
 NEW = ["okapi", "electric scooter", "coyote"]
 
@@ -110,8 +120,12 @@ def test_rows_that_trained_along_with_the_seen_ones_are_kept(small_model):
     with torch.no_grad():
         small_model.fc.weight.mul_(1.01)
     before = small_model.fc.weight.detach().clone()
+    with pytest.raises(ArgumentValueError, match="none of the rows of 'okapi', 'electric scooter' is as it was written"):
+        inject(small_model, NEW[2:], encoder=WordEncoder(), mapper="ridge")
+    attach_record(small_model, small_model.pretrained_cfg, rows_changed=True)
     inject(small_model, NEW[2:], encoder=WordEncoder(), mapper="ridge")
     assert torch.equal(small_model.fc.weight[:12], before)
+    assert [entry.changed for entry in injection_record(small_model).classes] == [True, True, False]
 
 
 @pytest.mark.parametrize("with_labels", [True, False])

@@ -16,8 +16,8 @@ from torch import nn
 
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, ImageError
 from timm_inject.head import find_head, unwrap_model
-from timm_inject.injected import find_record
-from timm_inject.text import ClassName, resolve_seen_class_names
+from timm_inject.injected import find_record, known_classes
+from timm_inject.text import ClassName
 
 __all__ = ["Prediction", "classify", "image_transform", "inference", "load_image", "model_class_names"]
 
@@ -86,7 +86,7 @@ def model_class_names(model: nn.Module) -> list[ClassName]:
     Raises:
         UnknownSeenClassesError: The config does not name them.
     """
-    return resolve_seen_class_names(model, find_head(model).num_classes, None)
+    return known_classes(model, find_record(model), find_head(model).num_classes)
 
 
 def load_image(path: str | os.PathLike[str]) -> Image.Image:

@@ -2,7 +2,13 @@
 
 from timm_inject.text.descriptors import descriptor_probe, encode_descriptors, identity_of, is_near, sentences_of
 from timm_inject.text.encoder import DEFAULT_ENCODER, EncoderSource, LoadedEncoder, ProgressCallback, TextEncoder, resolve_encoder
-from timm_inject.text.names import ClassName, label_names_for_config, resolve_seen_class_names
+from timm_inject.text.names import (
+    ClassName,
+    class_from_label,
+    classes_from_labels,
+    label_names_for_config,
+    resolve_seen_class_names,
+)
 from timm_inject.text.new_names import resolve_unseen_class_names
 from timm_inject.text.precomputed import PrecomputedEncoder
 from timm_inject.text.senses import Sense, load_senses
@@ -21,6 +27,8 @@ __all__ = [
     "ProgressCallback",
     "Sense",
     "TextEncoder",
+    "class_from_label",
+    "classes_from_labels",
     "descriptor_probe",
     "encode_descriptors",
     "identity_of",

@@ -10,6 +10,7 @@ import huggingface_hub
 
 from timm_inject.cache import content_key
 from timm_inject.errors import ArgumentTypeError, EncoderError
+from timm_inject.files import expand_user
 from timm_inject.offline import INSTALL_HINT, hub_is_reachable, packaged_encoder_directory
 from timm_inject.text.precomputed import EMBEDDING_SUFFIXES, PrecomputedEncoder
 from timm_inject.text.shipped_embeddings import ShippedEmbeddings, find_shipped_embeddings
@@ -104,7 +105,7 @@ def _names_a_folder(encoder: str | Path) -> bool:
 
 
 def _folder_encoder(folder: Path) -> LoadedEncoder:
-    folder = folder.expanduser()
+    folder = expand_user(folder)
     if not folder.is_dir():
         raise EncoderError(f"The encoder folder '{folder}' does not exist. Pass a sentence-transformers folder or model id.")
     # None of the embeddings in the package: a folder with the same weights may pool them in another way.
