@@ -63,12 +63,14 @@ def test_after_a_failure_at_any_move_everything_is_as_it_was(tmp_path, monkeypat
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, Stop])
 def test_what_is_not_finished_leaves_nothing(tmp_path, error):
     write(tmp_path, "old", "a")
+
+    def fail(*written: object) -> None:
+        raise error
+
     with pytest.raises(error), written_aside(tmp_path) as aside:
-        write(aside, "new")
-        raise error
+        fail(write(aside, "new"))
     with pytest.raises(error), written_beside(tmp_path / "a") as whole:
-        whole.write_text("half")
-        raise error
+        fail(whole.write_text("half"))
     assert contents(tmp_path) == {"a": "old a"}
 
 
