@@ -19,7 +19,7 @@ from timm_inject.text.names import resolve_seen_class_names
 from timm_inject.text.shipped_embeddings import TABLE_NAME, write_table
 from timm_inject.text.texts import resolve_class_texts
 
-PATH = Path(timm_inject.__file__).parent / "data" / TABLE_NAME
+PATH = Path(timm_inject.__file__).parent / "text" / "data" / TABLE_NAME
 
 
 def imagenet_texts() -> list[str]:
