@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 import timm_inject
-from timm_inject.offline import load_model
 from timm_inject.cli import score_lines
+from timm_inject.offline import load_model
 
 
 def main() -> None:

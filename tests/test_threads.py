@@ -12,7 +12,6 @@ from tests.helpers import WordEncoder, make_model
 from timm_inject import inject
 from timm_inject.head import find_head, growth, read_rows
 
-NEW = ["okapi", "electric scooter", "coyote"]
 JOBS = {
     "test_resnet": {"mapper": "icis", "seed": 1},
     "repvit_m0_9": {"mapper": "kernel-ridge", "seed": 2},

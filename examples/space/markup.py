@@ -8,8 +8,8 @@ from html import escape
 from session import Added, Checked
 
 from timm_inject import Explanation, Prediction
-from timm_inject.text import ClassText
 from timm_inject.hub import SCORE_NAMES
+from timm_inject.text import ClassText
 
 __all__ = [
     "added_html",

@@ -5,16 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import timm
 from PIL import Image
 
 from tests.helpers import needs_offline
-from tools.docs_pages import packaged_file, page_text
+from tools.docs_pages import ROOT, packaged_file, page_text
 
-ROOT = Path(__file__).parent.parent
 README = page_text("README.md")
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.helpers import needs_offline
-from timm_inject import encoder as encoder_module
 from timm_inject.mappers.base import normalize
 from timm_inject.offline import packaged_encoder_directory
+from timm_inject.text import encoder as encoder_module
 from timm_inject.text.descriptors import encode_descriptors, sentences_of
 from timm_inject.text.encoder import DEFAULT_ENCODER, LoadedEncoder, resolve_encoder
 from timm_inject.text.shipped_embeddings import ShippedEmbeddings, find_shipped_embeddings, write_table

@@ -138,8 +138,9 @@ def calibrate_rows(
     Args:
         fitted: The mapper, with the rows that it predicts for seen classes without them.
         new_rows: (num_unseen, row_dim), as the mapper predicts them.
-        calibration: "harmonic": the offset with the best harmonic mean in rehearsal.
-            "keep-seen": the largest offset that moves at most 1% of the pseudo-features of seen classes. None: the raw prediction.
+        calibration: "harmonic": the offset with the best harmonic mean in rehearsal. "keep-seen", or a share: the largest offset
+            that moves at most 1%, or that share, of the pseudo-features of seen classes. "balanced": that of "harmonic", but not
+            above the one that moves `largest_moved_share`. None: the raw prediction.
 
     Raises:
         MapperError: A calibration is asked for and the head has fewer than 3 seen classes.
@@ -222,7 +223,7 @@ def check_calibration(calibration: object) -> None:
 def largest_moved_share(calibration: str | float | None, *, num_seen: int, num_new: int) -> float | None:
     """The share of the seen classes' images that the new classes may take; None where there is no such bound."""
     if calibration == "balanced":
-        return max(MOVED_SHARE, _FAIR_SHARES * num_new / (num_seen + num_new))
+        return min(1.0, max(MOVED_SHARE, _FAIR_SHARES * num_new / (num_seen + num_new)))
     if calibration == "keep-seen":
         return MOVED_SHARE
     return float(calibration) if isinstance(calibration, int | float) else None

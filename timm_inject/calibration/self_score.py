@@ -49,7 +49,7 @@ class SelfScore:
         num_seen: Classes of the head.
         num_new: How many of them played new at a time.
         mapper: Registry name.
-        calibration: "harmonic", "keep-seen" or None.
+        calibration: "balanced", "harmonic", "keep-seen", a share or None.
         activation: "softmax", "sigmoid" or "sigmoid-top1".
         encoder: Id of the text encoder.
         classes: One entry a seen class that was hidden, in logit order.
