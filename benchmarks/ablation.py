@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from timm_inject.mappers import IcisMapper, IcisNetworks, IcisPaperMapper, IcisParts
+from timm_inject.mappers import IcisMapper, IcisNetworks, IcisPaperMapper
 from timm_inject.mappers.icis_paper import has_converged
 from timm_inject.text import ProgressCallback
 
@@ -18,18 +18,11 @@ _BATCH_SIZE = 16
 # The least fall of the loss an epoch is 2e-3 for cosines and 2e-6 for squared errors, so these are shown to the rule enlarged.
 _SCALE_OF_SQUARED_ERRORS = 1e3
 
-_NOTHING = IcisParts(powers=(1.0,), blends=False, mix_weights=(0.0,), network_weight=0.0, equalize=0.0)
-_ROOTS = IcisParts(blends=False, mix_weights=(0.0,), network_weight=0.0, equalize=0.0)
-_BLEND = IcisParts(mix_weights=(0.0,), network_weight=0.0, equalize=0.0)
-_MIX = IcisParts(network_weight=0.0, equalize=0.0)
-# One after the other; the last is `icis` itself.
-PARTS_STEPS: dict[str, IcisParts] = {
-    "kernel ridge on centred descriptors and rows": _NOTHING,
-    "+ roots of the descriptors where they help": _ROOTS,
-    "+ kernels of several widths": _BLEND,
-    "+ a mix of seen rows where it helps": _MIX,
-    "+ the paper's networks": IcisParts(equalize=0.0),
-    "+ weak directions strengthened: `icis`": IcisParts(),
+# One after the other, as powers of the descriptors to choose from and power of the equaliser; the last is `icis` itself.
+PARTS_STEPS: dict[str, tuple[tuple[float, ...], float]] = {
+    "kernel ridge on centred descriptors and rows": ((1.0,), 0.0),
+    "+ roots of the descriptors where they help": (IcisMapper.powers, 0.0),
+    "+ weak directions strengthened: `icis`": (IcisMapper.powers, IcisMapper.equalizer),
 }
 
 
@@ -38,9 +31,10 @@ class PartsMapper(IcisMapper):
 
     name = "icis-parts"
 
-    def __init__(self, parts: IcisParts) -> None:
+    def __init__(self, parts: tuple[tuple[float, ...], float]) -> None:
         super().__init__()
-        self.parts = parts  # type: ignore[misc]  # of this one mapper
+        powers, equalizer = parts
+        vars(self).update(powers=powers, equalizer=equalizer)  # of this one mapper
 
 
 @dataclass(frozen=True, slots=True)

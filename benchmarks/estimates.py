@@ -89,7 +89,7 @@ def class_groups(names: Sequence[ClassName], size: int, num_random: int, seed: i
         num_random: How many random groups; half as many of 200, where there are more classes than that.
         seed: Draws them.
     """
-    wnids = [name.synset.wnid if name.synset else name.name for name in names]
+    wnids = [(name.sense and name.sense.wnid) or name.name for name in names]
     order = sorted(range(len(wnids)), key=lambda index: wnids[index])
     groups = [ClassGroup("neighbours", tuple(order[start : start + size])) for start in range(0, len(order) - size + 1, size)]
     generator = torch.Generator().manual_seed(seed)

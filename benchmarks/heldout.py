@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,11 +32,23 @@ from timm_inject.text import (
     resolve_encoder,
 )
 
-# How a hidden class is told. "lemma": its first lemma, as a user would type it; the package looks the definition up, and may
-# take another sense. "synset": with the definition of the right sense. "words": as "lemma", without the place in WordNet.
-# "name": the lemma without any definition, and the seen classes likewise. "described": by a description that the user wrote.
-# "wiki2vec", "conceptnet": by the vectors that the ICIS authors published for the 1000 classes, without an encoder.
-_LOOKED_UP = ("lemma", "synset", "words", "name")
+# How classes are told, shown by `--help` and below the table. All but the last three keep seen and hidden classes alike.
+_TEXT_NOTES = {
+    "lemma": "the first lemma, as a user would type it; its sense is looked up and may be another",
+    "synset": "the right sense",
+    "no-kind": "as synset, without the kind",
+    "sentence": "as synset, by the lexicon's sentence alone",
+    "definition": "as synset, by timm's definition alone",
+    "name": "the lemma alone",
+    "new-definition": "hidden classes by timm's definition alone, as classes that the lexicon lacks",
+    "new-sentence": "hidden classes by a sentence alone, as classes that only the user describes",
+    "new-name": "hidden classes by the lemma alone",
+    "described": "by --descriptions",
+    "wiki2vec": "by the ICIS authors' vectors",
+    "conceptnet": "by the ICIS authors' vectors",
+}
+WORDS = ("synset", "lemma", "no-kind", "sentence", "definition", "name", "new-definition", "new-sentence", "new-name")
+_LOOKED_UP = WORDS
 _VECTORS = ("wiki2vec", "conceptnet")
 _TEXTS = (*_LOOKED_UP, "described", *_VECTORS)
 _PARTS = ("table", "test", "parts")
@@ -56,15 +68,17 @@ def add_options(command: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=_TEXTS,
         default=["lemma"],
-        help="how hidden classes are told: by the first lemma, whose definition is looked up and may be of another sense (lemma); "
-        "with the right definition (synset); as lemma, without the place in WordNet (words); by the lemma without definitions "
-        "(name); by --descriptions (described); by the ICIS authors' vectors (wiki2vec, conceptnet). Every method is run for the "
-        "first, icis and kernel-ridge for further ones",
+        help=f"how hidden classes are told. {text_notes()} Every method is run for the first, icis and kernel-ridge for further ones",
     )
     text = "for wiki2vec and conceptnet: the folder that holds theirs"
     command.add_argument("--vectors", type=Path, metavar="DIR", help=text)
     command.add_argument("--descriptions", type=Path, metavar="FILE", help="JSON: class name or WordNet id -> text or texts")
     add_plots_option(command)
+
+
+def text_notes() -> str:
+    """What each way of telling classes means."""
+    return " ".join(f"{name}: {note}." for name, note in _TEXT_NOTES.items())
 
 
 def run(options: argparse.Namespace) -> None:
@@ -223,7 +237,7 @@ class HeldOutBenchmark:
 def count_senses(names: Sequence[ClassName], texts: str, hidden: Sequence[int]) -> dict[str, float]:
     """How many of the hidden names were taken in another sense than the class has, or found no definition."""
     _, new = _class_texts(names, texts, {}) if texts in _LOOKED_UP else ([], [])
-    pairs = [(names[index].synset, new[index].synset) for index in hidden] if new else []
+    pairs = [(names[index].sense, new[index].sense) for index in hidden] if new else []
     other = sum(true is not None and taken is not None and true != taken for true, taken in pairs)
     lost = sum(taken is None for _, taken in pairs)
     return {"new_names": float(len(hidden)), "other_sense": float(other), "no_definition": float(lost)}
@@ -236,15 +250,28 @@ def _class_texts(
     if texts == "described":
         described, _ = resolve_class_texts(list(names), [], descriptions)
         return described, described
-    look_up: Literal["auto"] | None = None if texts == "name" else "auto"
-    # The name alone, as a user types it: which of its meanings it has is for the package to find out.
-    typed = [ClassName(name.synset.lemmas[0] if name.synset else name.name) for name in names]
-    seen, new = resolve_class_texts(list(names), typed, look_up)
-    if texts == "synset":
-        return seen, seen
-    if texts == "words":
-        return [replace(text, synset=None) for text in seen], [replace(text, synset=None) for text in new]
-    return seen, new
+    # The name alone, as a user types it: which of its senses it has is for the package to find out.
+    typed = [ClassName(name.name) for name in names]
+    seen, new = resolve_class_texts(list(names), typed)
+    if texts == "lemma":
+        return seen, new
+    new = [_only(text, texts.removeprefix("new-")) for text in seen]
+    return (seen if texts.startswith("new-") else new), new
+
+
+def _only(text: ClassText, part: str) -> ClassText:
+    """A class's text with a part of what is known."""
+    if part == "synset":
+        return text
+    if part == "no-kind":
+        return replace(text, kind=None)
+    return ClassText(
+        text.name,
+        text.lemmas if part == "definition" else (text.name,),
+        definition=text.definition if part == "definition" else None,
+        sentence=text.sentence if part == "sentence" else None,
+        sense=text.sense,
+    )
 
 
 def _read_descriptions(path: Path | None) -> dict[str, Any] | None:

@@ -264,13 +264,20 @@ def parts_table(results: Group) -> str:
     return _section("What each part of the default adds", table, note)
 
 
+def _t1_from(size: int) -> Callable[[Group], str]:
+    def cell(group: Group) -> str:
+        return percent("zsl_accuracy")([result for result in group if result.setting.num_seen == size])
+
+    return cell
+
+
 def curve_table(results: Group) -> str:
     """T1 by the number of seen classes that the mapper learns from."""
     chosen = _chosen(results, part="curve")
     sizes = sorted({result.setting.num_seen for result in chosen}, reverse=True)
     columns = {"T1 from so many seen classes": field("method")}
     for size in sizes:
-        columns[str(size)] = lambda group, size=size: percent("zsl_accuracy")([r for r in group if r.setting.num_seen == size])
+        columns[str(size)] = _t1_from(size)
     table = score_table(chosen, ["method"], columns)
     note = _spread_note(chosen)
     if chosen and chosen[0].setting.benchmark == "cub":
@@ -325,11 +332,7 @@ def heldout_tables(results: Group) -> list[str]:
     sections = [_section(f"Every method, hidden classes told by: {texts[0]}", _calibrations_table(first, columns), note)]
     own = _chosen(good, method=_DEFAULT, calibration="harmonic")
     if own and len(heads) + len(texts) > 2:
-        note = (
-            "lemma: the first lemma, its definition looked up, perhaps of another sense. synset: the right definition. words: as "
-            "lemma, without the place in WordNet. name: no definitions. described: the user's texts. wiki2vec, conceptnet: "
-            "vectors. ± is the standard deviation over folds."
-        )
+        note = "How each way of telling classes differs: `python -m benchmarks imagenet --help`. ± is the standard deviation over folds."
         table = _heldout_lines(own, {"head": "head", "texts": "descriptors"})
         sections.append(_section(f"The default mapper (`{_DEFAULT}`, harmonic) by head and text", table, note))
     return sections

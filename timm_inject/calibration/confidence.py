@@ -18,7 +18,7 @@ from torch import Tensor
 
 from timm_inject.cache import content_key, load_or_compute
 from timm_inject.calibration.pseudo_features import fit_feature_model, relative_biases
-from timm_inject.mappers import FittedMapper, choose_kernel, cauchy_kernel, isolated_float32, normalize
+from timm_inject.mappers import FittedMapper, cauchy_kernel, choose_kernel, isolated_float32, normalize
 from timm_inject.version import ROWS_VERSION
 
 __all__ = ["MAX_NAMES", "NameEstimates", "estimate_names"]

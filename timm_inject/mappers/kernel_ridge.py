@@ -115,8 +115,8 @@ class IcisMapper(KernelRidgeMapper):
     """
 
     name = "icis"
-    powers = (1.0, 0.5)
-    equalizer = 0.3
+    powers: ClassVar[tuple[float, ...]] = (1.0, 0.5)
+    equalizer: ClassVar[float] = 0.3
 
 
 def cauchy_kernel(one: Tensor, other: Tensor, width: float) -> Tensor:
