@@ -16,6 +16,7 @@ from torch import nn
 
 from tests.helpers import (
     NAMES,
+    NEW,
     WordEncoder,
     bits_of,
     make_model,
