@@ -16,7 +16,7 @@ from benchmarks.xlsa17 import DATASETS, ZslDataset
 from timm_inject.text import ClassName
 from timm_inject.text import resolve_class_texts
 from timm_inject.text import encode_descriptors
-from timm_inject.text import LoadedEncoder
+from timm_inject.text import EncoderHandle
 from timm_inject.mappers import ProgressCallback, normalize
 
 __all__ = ["DESCRIPTORS", "class_name_of", "dataset_descriptors", "imagenet_vectors"]
@@ -32,7 +32,7 @@ def dataset_descriptors(
     kind: str,
     *,
     data_root: Path,
-    encoder: LoadedEncoder | None = None,
+    encoder: EncoderHandle | None = None,
     progress: ProgressCallback | None = None,
 ) -> Tensor:
     """One descriptor a class of the dataset, of length 1: (num_classes, descriptor_dim).

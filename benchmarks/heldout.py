@@ -16,7 +16,7 @@ from benchmarks.units import CALIBRATION_NAMES, Problem, Unit, measure_calibrati
 from timm_inject.text import ClassName
 from timm_inject.text import ClassText, resolve_class_texts
 from timm_inject.text import encode_descriptors
-from timm_inject.text import LoadedEncoder
+from timm_inject.text import EncoderHandle
 from timm_inject.mappers import ProgressCallback
 from timm_inject.mappers import assign_folds
 
@@ -116,7 +116,7 @@ class HeldOutBenchmark:
     def __init__(
         self,
         head: HeldOutHead,
-        encoder: LoadedEncoder,
+        encoder: EncoderHandle,
         descriptions: Mapping[str, str | Sequence[str]] | None = None,
         vectors: Mapping[str, Tensor] | None = None,
         progress: ProgressCallback | None = None,

@@ -20,12 +20,12 @@ from benchmarks.xlsa17 import ZslDataset
 from timm_inject.text import ClassName
 from timm_inject.text import resolve_class_texts
 from timm_inject.text import encode_descriptors
-from timm_inject.text import LoadedEncoder
+from timm_inject.text import EncoderHandle
 
 __all__ = ["TransferBenchmark", "imagenet_descriptors"]
 
 
-def imagenet_descriptors(names: Sequence[ClassName], kind: str, data_root: Path, encoder: LoadedEncoder | None) -> Tensor:
+def imagenet_descriptors(names: Sequence[ClassName], kind: str, data_root: Path, encoder: EncoderHandle | None) -> Tensor:
     """Descriptors of the head's own classes, in logit order, of the same kind as the dataset's.
 
     Args:

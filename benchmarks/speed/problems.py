@@ -14,7 +14,7 @@ from benchmarks.errors import BenchmarkDataError
 from timm_inject.text import ClassName, resolve_seen_class_names
 from timm_inject.text import resolve_class_texts
 from timm_inject.text import encode_descriptors
-from timm_inject.text import LoadedEncoder, resolve_encoder
+from timm_inject.text import EncoderHandle, resolve_encoder
 from timm_inject.head import find_head, read_rows
 from timm_inject.mappers import normalize
 from timm_inject.offline import create_packaged_model
@@ -61,10 +61,10 @@ class FitProblem:
     is_real: bool
 
 
-def quick_encoder() -> LoadedEncoder:
+def quick_encoder() -> EncoderHandle:
     """`QuickEncoder`, without a cache."""
     encoder = QuickEncoder()
-    return LoadedEncoder("quick", None, lambda: encoder)
+    return EncoderHandle("quick", None, lambda: encoder)
 
 
 def make_problem(num_classes: int, row_dim: int) -> FitProblem:

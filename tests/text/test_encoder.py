@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.helpers import WordEncoder, needs_offline
-from timm_inject import encoder as encoder_module
+from timm_inject.text import encoder as encoder_module
 from timm_inject.errors import ArgumentTypeError, EncoderError
 from timm_inject.offline import packaged_encoder_directory
 from timm_inject.text.descriptors import encode_descriptors

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from timm_inject.cache import content_key, load_or_compute
 from timm_inject.errors import EncoderError
-from timm_inject.text.encoder import LoadedEncoder, ProgressCallback, TextEncoder
+from timm_inject.text.encoder import EncoderHandle, ProgressCallback, TextEncoder
 from timm_inject.text.kinds import KIND_DIM, encode_kinds, kind_words
 from timm_inject.text.texts import ClassText
 
@@ -52,7 +52,7 @@ def identity_of(text: ClassText) -> list[str]:
 
 def encode_descriptors(
     texts: Sequence[ClassText],
-    encoder: LoadedEncoder,
+    encoder: EncoderHandle,
     progress: ProgressCallback | None = None,
     *,
     seen_descriptors: Tensor | None = None,
@@ -64,7 +64,7 @@ def encode_descriptors(
 
     Args:
         texts: One entry a class.
-        encoder: Loaded only when it is needed; see `LoadedEncoder`.
+        encoder: Loaded only when it is needed; see `EncoderHandle`.
         progress: Called with the step's name, how many texts are done and how many there are.
         seen_descriptors: (num_seen, descriptor_dim), of the classes whose kinds may be borrowed; None for `texts` themselves.
 
@@ -96,7 +96,7 @@ def _borrow_kinds(told: Tensor, seen_told: Tensor, seen_kinds: Tensor) -> Tensor
     return normalize(torch.einsum("nk,nkd->nd", shares, seen_kinds[nearest.indices]))
 
 
-def _encode(groups: Sequence[Sequence[str]], encoder: LoadedEncoder, progress: ProgressCallback | None) -> Tensor:
+def _encode(groups: Sequence[Sequence[str]], encoder: EncoderHandle, progress: ProgressCallback | None) -> Tensor:
     """The mean embedding of each group of texts, (num_groups, dim); every text's is of length 1.
 
     Texts go to the encoder in order of their length, as a batch is padded to its longest, each different text once; those whose
@@ -124,7 +124,7 @@ def _encode(groups: Sequence[Sequence[str]], encoder: LoadedEncoder, progress: P
     return sums.div_(torch.tensor([[len(group)] for group in groups], dtype=torch.float32, device="cpu"))
 
 
-def _embed(texts: Iterable[str], encoder: LoadedEncoder) -> Iterator[tuple[list[str], Tensor]]:
+def _embed(texts: Iterable[str], encoder: EncoderHandle) -> Iterator[tuple[list[str], Tensor]]:
     """Texts with their embeddings, some at a time: first those that come with the package, then the others."""
     shipped, others = encoder.shipped(), list(texts)
     if shipped is not None:
@@ -153,7 +153,7 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _encode_chunk(chunk: list[str], encoder: LoadedEncoder) -> Tensor:
+def _encode_chunk(chunk: list[str], encoder: EncoderHandle) -> Tensor:
     """(num_texts, dim), each of length 1, from the cache where this very chunk was encoded before."""
     if encoder.cache_key is None:
         return _encode_now(chunk, encoder.load())

@@ -14,7 +14,7 @@ from timm_inject.offline import INSTALL_HINT, hub_is_reachable, packaged_encoder
 from timm_inject.text.precomputed import EMBEDDING_SUFFIXES, PrecomputedEncoder
 from timm_inject.text.shipped_embeddings import ShippedEmbeddings, find_shipped_embeddings
 
-__all__ = ["DEFAULT_ENCODER", "EncoderSource", "LoadedEncoder", "ProgressCallback", "TextEncoder", "resolve_encoder"]
+__all__ = ["DEFAULT_ENCODER", "EncoderSource", "EncoderHandle", "ProgressCallback", "TextEncoder", "resolve_encoder"]
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 _WEIGHTS_NAME = "model.safetensors"
@@ -38,7 +38,7 @@ EncoderSource = str | Path | TextEncoder | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedEncoder:
+class EncoderHandle:
     """An encoder that is loaded when it is first used.
 
     Attributes:
@@ -57,7 +57,7 @@ class LoadedEncoder:
     shipped: Callable[[], ShippedEmbeddings | None] = lambda: None
 
 
-def resolve_encoder(encoder: EncoderSource | None) -> LoadedEncoder:
+def resolve_encoder(encoder: EncoderSource | None) -> EncoderHandle:
     """Find the encoder without loading it.
 
     Args:
@@ -80,22 +80,22 @@ def resolve_encoder(encoder: EncoderSource | None) -> LoadedEncoder:
     if isinstance(encoder, Mapping):
         encoder = PrecomputedEncoder(list(encoder), list(encoder.values()))
     if isinstance(encoder, PrecomputedEncoder):
-        return LoadedEncoder(encoder.name, None, lambda: encoder, encoder.check_texts)
+        return EncoderHandle(encoder.name, None, lambda: encoder, encoder.check_texts)
     if not callable(getattr(encoder, "encode", None)):
         raise ArgumentTypeError(
             f"`encoder` must be a sentence-transformers model id or folder, or an object with "
             f"`encode(list[str]) -> array (n, dim)`, or embeddings by text, got {type(encoder).__name__}."
         )
-    return LoadedEncoder(f"{type(encoder).__module__}.{type(encoder).__qualname__}", None, lambda: encoder)
+    return EncoderHandle(f"{type(encoder).__module__}.{type(encoder).__qualname__}", None, lambda: encoder)
 
 
-def _default_encoder() -> LoadedEncoder:
+def _default_encoder() -> EncoderHandle:
     packaged = packaged_encoder_directory()
     if _cached_revision(DEFAULT_ENCODER) is None and packaged is not None and not hub_is_reachable():
         # The packaged copy is the same file as on the Hub, so the record names the model, not the way it came.
         load, weights = functools.cache(lambda: _load(str(packaged))), packaged / _WEIGHTS_NAME
         shipped = functools.partial(find_shipped_embeddings, weights)
-        return LoadedEncoder(DEFAULT_ENCODER, _folder_key(packaged), load, shipped=shipped)
+        return EncoderHandle(DEFAULT_ENCODER, _folder_key(packaged), load, shipped=shipped)
     return _hub_encoder(DEFAULT_ENCODER)
 
 
@@ -103,15 +103,15 @@ def _names_a_folder(encoder: str | Path) -> bool:
     return isinstance(encoder, Path) or Path(encoder).is_dir() or encoder.startswith((".", "/", "~"))
 
 
-def _folder_encoder(folder: Path) -> LoadedEncoder:
+def _folder_encoder(folder: Path) -> EncoderHandle:
     folder = folder.expanduser()
     if not folder.is_dir():
         raise EncoderError(f"The encoder folder '{folder}' does not exist. Pass a sentence-transformers folder or model id.")
     # None of the embeddings in the package: a folder with the same weights may pool them in another way.
-    return LoadedEncoder(str(folder), _folder_key(folder), functools.cache(lambda: _load(str(folder))))
+    return EncoderHandle(str(folder), _folder_key(folder), functools.cache(lambda: _load(str(folder))))
 
 
-def _hub_encoder(model_id: str) -> LoadedEncoder:
+def _hub_encoder(model_id: str) -> EncoderHandle:
     revision = _cached_revision(model_id)
     if revision is None and not hub_is_reachable():
         raise EncoderError(
@@ -128,7 +128,7 @@ def _hub_encoder(model_id: str) -> LoadedEncoder:
             load()  # fetches the weights, so that the first call gives what later ones give
         return find_shipped_embeddings(_cached_file(model_id, _WEIGHTS_NAME))
 
-    return LoadedEncoder(model_id, key, load, shipped=shipped)
+    return EncoderHandle(model_id, key, load, shipped=shipped)
 
 
 def _cached_revision(model_id: str) -> str | None:
