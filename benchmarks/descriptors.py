@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks import BenchmarkDataError, BenchmarkFileError
 from benchmarks.xlsa17 import DATASETS, ZslDataset
 from timm_inject.mappers import normalize
-from timm_inject.text import ClassName, LoadedEncoder, encode_descriptors, resolve_class_texts
+from timm_inject.text import ClassName, EncoderHandle, encode_descriptors, resolve_class_texts
 
 _VECTOR_FILES = {"wiki2vec": "wiki2vec/{}_wiki_sum_list.npy", "conceptnet": "conceptnet/{}_cn_sum_list.npy"}
 _IMAGENET_FILES = {"wiki2vec": "wiki2vec/imgnet_wiki_list.npy", "conceptnet": "conceptnet/imgnet_cn_list.npy"}
@@ -21,7 +21,7 @@ DESCRIPTORS = ("att", *_VECTOR_FILES, "names")
 _PUBLISHED_AT = "the folder `embeddings` of https://github.com/ExplainableML/ImageFreeZSL"
 
 
-def dataset_descriptors(dataset: ZslDataset, kind: str, *, data_root: Path, encoder: LoadedEncoder | None = None) -> Tensor:
+def dataset_descriptors(dataset: ZslDataset, kind: str, *, data_root: Path, encoder: EncoderHandle | None = None) -> Tensor:
     """One descriptor a class of the dataset, of length 1: (num_classes, descriptor_dim).
 
     Args:
@@ -50,7 +50,7 @@ def dataset_descriptors(dataset: ZslDataset, kind: str, *, data_root: Path, enco
     return normalize(vectors[[position[name] for name in dataset.class_names]])
 
 
-def imagenet_descriptors(kind: str, names: Sequence[ClassName], *, data_root: Path, encoder: LoadedEncoder | None = None) -> Tensor:
+def imagenet_descriptors(kind: str, names: Sequence[ClassName], *, data_root: Path, encoder: EncoderHandle | None = None) -> Tensor:
     """The same for an ImageNet head's own classes, in logit order.
 
     Args:
@@ -71,7 +71,7 @@ def imagenet_descriptors(kind: str, names: Sequence[ClassName], *, data_root: Pa
     return normalize(vectors)
 
 
-def encode_names(names: Sequence[ClassName], encoder: LoadedEncoder | None) -> Tensor:
+def encode_names(names: Sequence[ClassName], encoder: EncoderHandle | None) -> Tensor:
     """Descriptors of seen classes, by definitions that are looked up: (num_classes, descriptor_dim)."""
     if encoder is None:
         raise BenchmarkDataError("Descriptors from names need an encoder.")

@@ -34,7 +34,7 @@ from timm_inject.images import GzslScores, Prediction, classify, evaluate, harmo
 from timm_inject.inject import inject
 from timm_inject.injected import InjectedClass, InjectionRecord, injection_record, remove, rename
 from timm_inject.mappers import Mapper, mapper_names
-from timm_inject.text import DEFAULT_ENCODER, ClassText, PrecomputedEncoder, Sense, TextEncoder
+from timm_inject.text import DEFAULT_ENCODER, ClassText, PrecomputedEncoder, Sense, SentenceEncoder, TextEncoder
 from timm_inject.verbs import explain, fit_mapper, look_up, self_score, texts_to_encode
 from timm_inject.version import __version__
 
@@ -67,6 +67,7 @@ __all__ = [
     "SaveError",
     "SelfScore",
     "Sense",
+    "SentenceEncoder",
     "TextEncoder",
     "TimmInjectError",
     "TrainedMapper",

@@ -79,9 +79,9 @@ def inject(
             by name, for new or seen classes, beside what is looked up: a text or several; the WordNet id of the sense to take; or
             `[id, text]`. A callable `names -> texts`, such as `LanguageModel`, writes texts for the classes that the lexicon
             lacks. None uses names alone.
-        encoder: A sentence-transformers model id or folder, or an object with `encode(list[str]) -> array (n, dim)`. None
-            takes `sentence-transformers/all-MiniLM-L6-v2`. Embeddings that were computed before do too: a mapping
-            text -> vector, a `PrecomputedEncoder` or its file; see `texts_to_encode`.
+        encoder: A sentence-transformers model (its id, its folder, or loaded; with a prompt, a `SentenceEncoder`), or
+            an object with `encode(list[str]) -> array (n, dim)`. None takes `sentence-transformers/all-MiniLM-L6-v2`. Embeddings
+            that were computed before do too: a mapping text -> vector, a `PrecomputedEncoder` or its file; see `texts_to_encode`.
         mapper: A name from the registry, `timm_inject.mapper_names()`; or a mapper that `fit_mapper` trained for this model, its
             folder, or its id on the Hub.
         calibration: How new rows compete with the seen ones, chosen without images. "balanced": the offset with the best harmonic
