@@ -90,8 +90,15 @@ def _price(problem: Problem, calibration: str) -> Price:
     predicted, among_new = logits.argmax(1), logits[:, num_seen:].argmax(1) + num_seen
     after = gzsl_scores(predicted, among_new, problem.target, names=names, num_seen=num_seen)
     before = gzsl_scores(logits[:, :num_seen].argmax(1), among_new, problem.target, names=names, num_seen=num_seen)
-    figures = (before.seen_accuracy, after.seen_accuracy, after.unseen_accuracy, after.zsl_accuracy, after.moved_share)
-    return Price(num_new, *(value or 0.0 for value in figures), calibrated.self_score.get("moved_share", math.nan))
+    return Price(
+        num_new=num_new,
+        before=before.seen_accuracy or 0.0,
+        after=after.seen_accuracy or 0.0,
+        new=after.unseen_accuracy or 0.0,
+        among_new=after.zsl_accuracy or 0.0,
+        moved=after.moved_share or 0.0,
+        told=calibrated.self_score.get("moved_share", math.nan),
+    )
 
 
 def _table(head: str, prices: Sequence[Price]) -> str:
