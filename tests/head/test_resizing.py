@@ -13,6 +13,7 @@ from timm.models import PretrainedCfg, save_for_hf
 from torch import Tensor, nn
 
 from tests.helpers import (
+    HEAD_PATHS,
     NAMES,
     SMALL_KINDS,
     add,
@@ -24,15 +25,8 @@ from tests.helpers import (
     make_small_model,
     snapshot,
 )
-from timm_inject import (
-    ArgumentTypeError,
-    ArgumentValueError,
-    HeadWeightsError,
-    save_for_hf,
-)
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, HeadWeightsError
 from timm_inject.head import HeadState, Leaf, find_head, resize_head, unwrap_model
-from timm_inject.head.leaf import Leaf
 
 NUM_NEW = 3
 CONFIG = {"label_names": ["a", "b"], "label_descriptions": {"a": "the first", "b": "the second"}}
