@@ -1,30 +1,40 @@
-"""The paper's own ablation: what each part of its objective adds, each step trained with the published settings.
+"""What each part of a mapper adds: of the paper's objective, trained with the published settings, and of the default mapper.
 
 Source: Christensen et al., ICCV 2023, table 2, and the settings of its published code.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from statistics import mean
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from timm_inject.mappers import Mapper, ProgressCallback
-from timm_inject.mappers import IcisNetworks
-
-__all__ = ["ABLATION_STEPS", "AblationMapper", "AblationStep"]
+from timm_inject.mappers import IcisMapper, IcisNetworks, IcisPaperMapper
+from timm_inject.mappers.icis_paper import has_converged
+from timm_inject.text import ProgressCallback
 
 _LEARNING_RATE = 1e-5
 _BATCH_SIZE = 16
-_MAX_EPOCHS = 1000
-_WINDOW = 10
-_FIRST_CHECK = 21
-_PATIENCE = 5
-# Least fall of the loss an epoch; the two losses have different scales.
-_MIN_DROP = {"cosine": 2e-3, "mse": 2e-6}
+# The least fall of the loss an epoch is 2e-3 for cosines and 2e-6 for squared errors, so these are shown to the rule enlarged.
+_SCALE_OF_SQUARED_ERRORS = 1e3
+
+# One after the other, as powers of the descriptors to choose from and power of the equaliser; the last is `icis` itself.
+PARTS_STEPS: dict[str, tuple[tuple[float, ...], float]] = {
+    "kernel ridge on centred descriptors and rows": ((1.0,), 0.0),
+    "+ roots of the descriptors where they help": (IcisMapper.powers, 0.0),
+    "+ weak directions strengthened: `icis`": (IcisMapper.powers, IcisMapper.equalizer),
+}
+
+
+class PartsMapper(IcisMapper):
+    """`icis` with some of its parts."""
+
+    name = "icis-parts"
+
+    def __init__(self, parts: tuple[tuple[float, ...], float]) -> None:
+        super().__init__()
+        powers, equalizer = parts
+        vars(self).update(powers=powers, equalizer=equalizer)  # of this one mapper
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +65,10 @@ ABLATION_STEPS = (
 )
 
 
-class AblationMapper(Mapper):
+class AblationMapper(IcisPaperMapper):
     """One step of the ablation. The last one is `icis-paper`."""
 
     name = "ablation"
-    # Offered to every step; those without it in their objective leave it.
-    uses_unseen_descriptors = True
 
     def __init__(self, step: AblationStep) -> None:
         super().__init__()
@@ -75,11 +83,13 @@ class AblationMapper(Mapper):
         progress: ProgressCallback | None,
     ) -> dict[str, Tensor]:
         networks = IcisNetworks(descriptors.shape[1], rows.shape[1], generator=generator).train()
+        # Offered to every step; those without it in their objective leave it.
         takes_unseen = self.step.unseen and unseen_descriptors is not None
         everyone = torch.cat([descriptors, unseen_descriptors]) if takes_unseen and unseen_descriptors is not None else descriptors
         optimizer = torch.optim.Adam(networks.parameters(), lr=_LEARNING_RATE, fused=True)
+        scale = 1.0 if self.step.cosine else _SCALE_OF_SQUARED_ERRORS
         losses: list[float] = []
-        while len(losses) < _MAX_EPOCHS and not self._has_converged(losses):
+        while len(losses) < self.max_epochs and not has_converged(losses):
             total, batches = 0.0, torch.randperm(len(everyone), generator=generator).split(_BATCH_SIZE)
             for batch in batches:
                 is_seen = batch < len(rows)
@@ -88,15 +98,11 @@ class AblationMapper(Mapper):
                 loss.backward()
                 optimizer.step()
                 total += loss.item()
-            losses.append(total / len(batches))
+            losses.append(scale * total / len(batches))
             if progress is not None:
-                progress("Train the ablation's mapper", len(losses), _MAX_EPOCHS)
+                progress("Train the ablation's mapper", len(losses), self.max_epochs)
         state = {name: tensor.detach().clone() for name, tensor in networks.state_dict().items()}
         return state | {"descriptor_dim": torch.tensor(descriptors.shape[1]), "num_epochs": torch.tensor(len(losses))}
-
-    def _predict(self, descriptors: Tensor) -> Tensor:
-        state = {name: tensor for name, tensor in self.tensors.items() if "." in name}
-        return IcisNetworks.from_state(state).row_from_descriptor(descriptors)
 
     def _loss(self, networks: IcisNetworks, descriptors: Tensor, rows: Tensor, is_seen: Tensor) -> Tensor:
         of_descriptors = networks.encode_descriptors(descriptors)
@@ -116,12 +122,3 @@ class AblationMapper(Mapper):
         if self.step.cosine:
             return (1 - cosine_similarity(predicted, target, dim=1)).mean()
         return nn.functional.mse_loss(predicted, target)
-
-    def _has_converged(self, losses: list[float]) -> bool:
-        limit = _MIN_DROP["cosine" if self.step.cosine else "mse"]
-        ends = range(len(losses) - _PATIENCE + 1, len(losses) + 1)
-        return ends[0] >= _FIRST_CHECK and all(_drop_per_epoch(losses[:end]) < limit for end in ends)
-
-
-def _drop_per_epoch(losses: list[float]) -> float:
-    return (mean(losses[-2 * _WINDOW : -_WINDOW]) - mean(losses[-_WINDOW:])) / _WINDOW

@@ -1,9 +1,8 @@
 """Class descriptors of the benchmarks: attributes, published word vectors, or our own encoding of the names."""
 
-from __future__ import annotations
-
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,30 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.errors import BenchmarkDataError, BenchmarkFileError
+from benchmarks import BenchmarkDataError, BenchmarkFileError
 from benchmarks.xlsa17 import DATASETS, ZslDataset
-from timm_inject.text import ClassName
-from timm_inject.text import resolve_class_texts
-from timm_inject.text import encode_descriptors
-from timm_inject.text import LoadedEncoder
-from timm_inject.mappers import ProgressCallback, normalize
+from timm_inject.mappers import normalize
+from timm_inject.text import ClassName, EncoderHandle, encode_descriptors, resolve_class_texts
 
-__all__ = ["DESCRIPTORS", "class_name_of", "dataset_descriptors", "imagenet_vectors"]
-
-DESCRIPTORS = ("att", "wiki2vec", "conceptnet", "names")
 _VECTOR_FILES = {"wiki2vec": "wiki2vec/{}_wiki_sum_list.npy", "conceptnet": "conceptnet/{}_cn_sum_list.npy"}
 _IMAGENET_FILES = {"wiki2vec": "wiki2vec/imgnet_wiki_list.npy", "conceptnet": "conceptnet/imgnet_cn_list.npy"}
+DESCRIPTORS = ("att", *_VECTOR_FILES, "names")
 _PUBLISHED_AT = "the folder `embeddings` of https://github.com/ExplainableML/ImageFreeZSL"
 
 
-def dataset_descriptors(
-    dataset: ZslDataset,
-    kind: str,
-    *,
-    data_root: Path,
-    encoder: LoadedEncoder | None = None,
-    progress: ProgressCallback | None = None,
-) -> Tensor:
+def dataset_descriptors(dataset: ZslDataset, kind: str, *, data_root: Path, encoder: EncoderHandle | None = None) -> Tensor:
     """One descriptor a class of the dataset, of length 1: (num_classes, descriptor_dim).
 
     Args:
@@ -42,7 +29,6 @@ def dataset_descriptors(
         kind: "att", "wiki2vec", "conceptnet", or "names" for definitions looked up and encoded as `inject` does.
         data_root: Where the folder of published vectors is looked for.
         encoder: For "names".
-        progress: For "names".
 
     Raises:
         BenchmarkFileError: A file is missing.
@@ -51,25 +37,7 @@ def dataset_descriptors(
     if kind == "att":
         return normalize(dataset.attributes)
     if kind == "names":
-        if encoder is None:
-            raise BenchmarkDataError("Descriptors from names need an encoder.")
-        names = [ClassName(class_name_of(name)) for name in dataset.class_names]
-        texts, _ = resolve_class_texts(names, [])
-        return encode_descriptors(texts, encoder, progress)
-    return _vectors_by_name(dataset, kind, data_root)
-
-
-def imagenet_vectors(kind: str, data_root: Path) -> Tensor:
-    """The published vectors of the 1000 ImageNet classes, in logit order, of length 1: (1000, 300)."""
-    return normalize(_load(data_root, _IMAGENET_FILES[kind]))
-
-
-def class_name_of(label: str) -> str:
-    """A label of the datasets as a person would write it: "001.Black_footed_Albatross" -> "Black footed Albatross"."""
-    return re.sub(r"[_+]+", " ", re.sub(r"^\d+\.", "", label)).strip()
-
-
-def _vectors_by_name(dataset: ZslDataset, kind: str, data_root: Path) -> Tensor:
+        return encode_names([ClassName(class_name_of(name)) for name in dataset.class_names], encoder)
     folder = DATASETS[dataset.name]
     vectors = _load(data_root, _VECTOR_FILES[kind].format(folder))
     names = _load_names(data_root, f"{folder}_classnames.npy")
@@ -80,6 +48,39 @@ def _vectors_by_name(dataset: ZslDataset, kind: str, data_root: Path) -> Tensor:
     if unknown:
         raise BenchmarkDataError(f"The {kind} vectors of {folder} lack {len(unknown)} classes, such as {unknown[0]!r}.")
     return normalize(vectors[[position[name] for name in dataset.class_names]])
+
+
+def imagenet_descriptors(kind: str, names: Sequence[ClassName], *, data_root: Path, encoder: EncoderHandle | None = None) -> Tensor:
+    """The same for an ImageNet head's own classes, in logit order.
+
+    Args:
+        kind: "wiki2vec", "conceptnet" or "names".
+        names: The head's classes.
+        data_root: Where the folder of published vectors is looked for.
+        encoder: For "names".
+
+    Raises:
+        BenchmarkFileError: The vectors are missing.
+        BenchmarkDataError: There are not as many vectors as classes.
+    """
+    if kind == "names":
+        return encode_names(names, encoder)
+    vectors = _load(data_root, _IMAGENET_FILES[kind])
+    if len(vectors) != len(names):
+        raise BenchmarkDataError(f"There are {len(vectors)} published {kind} vectors, and the head has {len(names)} classes.")
+    return normalize(vectors)
+
+
+def encode_names(names: Sequence[ClassName], encoder: EncoderHandle | None) -> Tensor:
+    """Descriptors of seen classes, by definitions that are looked up: (num_classes, descriptor_dim)."""
+    if encoder is None:
+        raise BenchmarkDataError("Descriptors from names need an encoder.")
+    return encode_descriptors(resolve_class_texts(list(names), [])[0], encoder)
+
+
+def class_name_of(label: str) -> str:
+    """A label of the datasets as a person would write it: "001.Black_footed_Albatross" -> "Black footed Albatross"."""
+    return re.sub(r"[_+]+", " ", re.sub(r"^\d+\.", "", label)).strip()
 
 
 def _load(data_root: Path, file: str) -> Tensor:

@@ -3,16 +3,12 @@
 Classes are in logit order, seen ones first. Every accuracy is a mean over classes, each of which counts the same.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from timm_inject.images import accuracy_by_class, harmonic_mean, harmonic_means, mean_accuracy
-
-__all__ = ["SeenUnseenCurve", "ZeroShotScores", "linear_logits", "seen_unseen_curve", "zero_shot_scores"]
 
 _TOP = 5
 
@@ -43,7 +39,7 @@ class SeenUnseenCurve:
         """The best that an offset chosen on the test images would give: a bound, not a result."""
         return harmonic_means(self.seen, self.unseen).max().item()
 
-    def thinned(self, num_points: int) -> SeenUnseenCurve:
+    def thinned(self, num_points: int) -> "SeenUnseenCurve":
         """The curve through about so many of its points, both ends included, for plots."""
         if len(self.unseen) <= num_points:
             return self

@@ -1,49 +1,98 @@
 """The paper's benchmark: a classifier of the seen classes of CUB, SUN or AWA2 is given the unseen ones."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.ablation import ABLATION_STEPS, AblationMapper
+from benchmarks.ablation import ABLATION_STEPS, PARTS_STEPS, AblationMapper, PartsMapper
 from benchmarks.base_classifier import BaseClassifier, Protocol, train_base_classifier
-from benchmarks.parts import PARTS_STEPS, PartsMapper
-from benchmarks.results import Result, Setting, data_fingerprint
-from benchmarks.slow import FEWEST_EPOCHS, SLOW_MAPPERS
-from benchmarks.units import CALIBRATION_NAMES, Problem, Unit, measure_calibrations, measure_raw
-from benchmarks.xlsa17 import ZslDataset
-from timm_inject.mappers import IcisPaperMapper, ProgressCallback, create_mapper
+from benchmarks.descriptors import DESCRIPTORS, dataset_descriptors
+from benchmarks.plots import plot_bars, plot_curve_by_seen_classes, plot_seen_unseen
+from benchmarks.published import FEWEST_EPOCHS
+from benchmarks.report import ablation_table, curve_table, descriptors_table, glance_table, main_table, parts_table, speed_note
+from benchmarks.results import MAIN_MAPPERS, SLOW_MAPPERS, Result, Setting, data_fingerprint
+from benchmarks.session import Session, add_method_options, add_plots_option, chosen_methods
+from benchmarks.units import Problem, Unit, calibrated_unit, raw_unit
+from benchmarks.xlsa17 import DATASETS, ZslDataset, add_data_option, data_root_of, is_published_data, load_xlsa17
+from timm_inject.mappers import IcisPaperMapper, Mapper, create_mapper
+from timm_inject.text import ProgressCallback, resolve_encoder
 
-__all__ = ["PARTS", "ZslBenchmark", "ZslPlan", "curve_sizes"]
+_PARTS = ("table", "parts", "ablation", "curve")
+_PROTOCOLS: dict[str, tuple[Protocol, ...]] = {"held-out": ("held-out",), "paper": ("paper",), "both": ("held-out", "paper")}
+# The paper's numbers of seen classes, of its 150.
+_CURVE_SIZES = (150, 125, 100, 75, 50, 37, 25, 12)
 
-PARTS = ("table", "parts", "ablation", "curve")
-# The paper's numbers of seen classes, as shares of its 150.
-_CURVE_SHARES = (1.0, 125 / 150, 100 / 150, 75 / 150, 50 / 150, 37 / 150, 25 / 150, 12 / 150)
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The options of `cub`, `sun` and `awa2`."""
+    command.set_defaults(dataset=command.get_default("command"))
+    add_plan_options(command)
+    add_data_option(command)
+    text = "the first for all tables; with more, also a table of what each is worth"
+    command.add_argument("--descriptors", nargs="+", choices=DESCRIPTORS, default=["att"], help=text)
 
 
-@dataclass(frozen=True, slots=True)
-class ZslPlan:
-    """What to measure.
+def add_plan_options(command: argparse.ArgumentParser) -> None:
+    """What is to be measured."""
+    add_method_options(command, seeds=[0, 1, 2])
+    text = "where the base classifier's epoch is chosen: on held-out training images, or on the seen test images as published"
+    command.add_argument("--protocol", choices=list(_PROTOCOLS), default="held-out", help=text)
+    command.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=f"of {', '.join(_PARTS)}")
+    text = f"of {', '.join(SLOW_MAPPERS)} and the ablation (default: the first)"
+    command.add_argument("--slow-seeds", nargs="+", type=int, metavar="N", help=text)
+    add_plots_option(command)
 
-    Attributes:
-        methods: Mapper -> seeds. Each seed trains a base classifier of its own.
-        protocols: Of "held-out" and "paper".
-        parts: Of `PARTS`; the ablation runs in the paper's protocol, the seen-class curve and the default's parts in the held-out
-            one.
-        seeds: Of the seen-class curve and the default's parts.
-        curve_methods: Mappers of the seen-class curve.
-        ablation_seeds: Of the ablation, which is slow.
-    """
 
-    methods: Mapping[str, Sequence[int]]
-    protocols: Sequence[Protocol] = ("held-out",)
-    parts: Sequence[str] = ("table",)
-    seeds: Sequence[int] = (0,)
-    curve_methods: Sequence[str] = ("icis", "kernel-ridge")
-    ablation_seeds: Sequence[int] = (0,)
+def run(options: argparse.Namespace) -> None:
+    """CUB, SUN or AWA2."""
+    run_on(data_root_of(options), options)
+
+
+def run_on(data_root: Path, options: argparse.Namespace, *, is_made_up: bool = False) -> None:
+    """The same on what lies in this folder."""
+    methods = chosen_methods(options.methods, default="all")
+    dataset = load_xlsa17(data_root, options.dataset)
+    encoder = resolve_encoder(options.encoder) if "names" in options.descriptors else None
+    protocols = _PROTOCOLS[options.protocol]
+    session = Session(options)
+    bases: dict[tuple[Protocol, int], BaseClassifier] = {}
+    benchmarks = []
+    for kind in options.descriptors:
+        descriptors = dataset_descriptors(dataset, kind, data_root=data_root, encoder=encoder)
+        benchmarks.append(ZslBenchmark(dataset, descriptors, kind, session.progress, bases, cut_recipe=is_made_up))
+    slow_seeds = options.slow_seeds or options.seeds[:1]
+    units = list(benchmarks[0].units(methods, options.seeds, slow_seeds, protocols, options.parts))
+    for benchmark in benchmarks[1:]:
+        units += benchmark.units([method for method in MAIN_MAPPERS if method in methods], options.seeds)
+    session.run(units)
+    by_kind = [result for result in session.store if result.setting.data.startswith(benchmarks[0].dataset_data)]
+    results = [result for result in by_kind if result.setting.data == benchmarks[0].data and not result.error]
+    is_published = is_published_data(dataset) and not is_made_up
+    sizes = f"{len(dataset.seen_classes)} seen and {len(dataset.unseen_classes)} unseen classes"
+    about = "Made-up features: only seconds and memory mean something. " * is_made_up + DATASETS[options.dataset]
+    tables = [
+        f"{about}, descriptors: {options.descriptors[0]}. {len(dataset.labels)} images, {sizes}, features of width "
+        f"{dataset.features.shape[1]}.",
+        *(main_table(results, protocol, is_published_data=is_published) for protocol in protocols),
+        parts_table(results),
+        ablation_table(results, is_published_data=is_published),
+        curve_table(results),
+        descriptors_table(by_kind),
+        speed_note(results, at_least=True) if is_made_up else "",
+    ]
+    first = [result for result in results if result.setting.part == "table" and result.setting.protocol == protocols[0]]
+    glance = glance_table(
+        first,
+        f"{about}: {sizes}, descriptors `{options.descriptors[0]}`, {protocols[0]} protocol, {len(options.seeds)} seeds.",
+    )
+    name = f"{options.dataset.upper()}, {len(dataset.seen_classes)} + {len(dataset.unseen_classes)} classes"
+    shown = [f"bars-{protocols[0]}.png", f"seen-unseen-{protocols[0]}.png", "seen-classes.png"]
+    session.finish(by_kind, tables, _plot(results, options.output, name), glance=glance, shown=shown)
 
 
 class ZslBenchmark:
@@ -74,7 +123,6 @@ class ZslBenchmark:
     ) -> None:
         self._dataset = dataset
         self._descriptors = descriptors
-        self._kind = kind
         self._progress = progress
         self._bases = {} if bases is None else bases
         self._cut_recipe = cut_recipe
@@ -82,38 +130,76 @@ class ZslBenchmark:
         sample = dataset.features[:: max(1, len(dataset.features) // 50)]
         self.dataset_data = data_fingerprint(dataset.features.shape, sample, dataset.labels)
         self.data = f"{self.dataset_data}-{data_fingerprint(descriptors)}"
+        self._setting = Setting(dataset.name, "table", "held-out", kind, "", "none", 0, data=self.data)
 
-    def units(self, plan: ZslPlan) -> Iterator[Unit]:
-        """Everything that the plan asks for, quick mappers first."""
-        if "table" in plan.parts:
-            for protocol in plan.protocols:
-                for method, seeds in sorted(plan.methods.items(), key=lambda item: item[0] == "icis-paper"):
-                    for seed in seeds:
-                        yield self._table_unit(protocol, method, seed)
-        if "parts" in plan.parts:
-            for seed in plan.seeds:
-                for name in PARTS_STEPS:
-                    yield self._parts_unit(name, seed)
-        if "curve" in plan.parts:
-            for method in plan.curve_methods:
-                for seed in plan.seeds:
-                    for size in curve_sizes(len(self._dataset.seen_classes)):
-                        yield self._curve_unit(method, seed, size)
-        if "ablation" in plan.parts:
-            for seed in plan.ablation_seeds:
-                for step in range(len(ABLATION_STEPS)):
-                    yield self._ablation_unit(step, seed)
+    def units(
+        self,
+        methods: Sequence[str],
+        seeds: Sequence[int] = (0,),
+        slow_seeds: Sequence[int] = (0,),
+        protocols: Sequence[Protocol] = ("held-out",),
+        parts: Sequence[str] = ("table",),
+    ) -> Iterator[Unit]:
+        """All that is asked for, quick mappers first.
 
-    def problem(self, protocol: Protocol, seed: int) -> Problem:
-        """The base classifier's rows, the descriptors and the test images."""
-        dataset = self._dataset
+        Args:
+            methods: Mappers.
+            seeds: Each trains a base classifier of its own.
+            slow_seeds: Of slow mappers and the ablation.
+            protocols: Of the table. The ablation runs in the paper's protocol, the seen-class curve and the default's parts in
+                the held-out one.
+            parts: Of "table", "parts", "ablation" and "curve".
+        """
+        for protocol in protocols if "table" in parts else ():
+            for method in sorted(methods, key=lambda method: method in SLOW_MAPPERS):
+                for seed in slow_seeds if method in SLOW_MAPPERS else seeds:
+                    yield self._table_unit(protocol, method, seed)
+        for seed in seeds if "parts" in parts else ():
+            for name, icis_parts in PARTS_STEPS.items():
+                yield self._raw_unit("parts", "held-out", name, seed, partial(PartsMapper, icis_parts))
+        for method in MAIN_MAPPERS if "curve" in parts else ():
+            for seed in seeds if method in methods else ():
+                for size in curve_sizes(len(self._dataset.seen_classes)):
+                    yield self._raw_unit("curve", "held-out", method, seed, partial(create_mapper, method), num_seen=size)
+        for seed in slow_seeds if "ablation" in parts else ():
+            for step in ABLATION_STEPS:
+                yield self._raw_unit("ablation", "paper", step.name, seed, partial(AblationMapper, step))
+
+    def _table_unit(self, protocol: Protocol, method: str, seed: int) -> Unit:
+        if self._cut_recipe and method in SLOW_MAPPERS:
+            return self._raw_unit("table", protocol, method, seed, _CutRecipe)
+        if protocol == "paper":
+            return self._raw_unit("table", protocol, method, seed, partial(create_mapper, method))
+        setting = replace(self._setting, protocol=protocol, method=method, seed=seed)
+        problem = partial(self.problem, protocol, seed)
+        return calibrated_unit(f"{method}, {protocol}, seed {seed}", setting, problem, progress=self._progress)
+
+    def _raw_unit(
+        self, part: str, protocol: Protocol, method: str, seed: int, mapper: Callable[[], Mapper], num_seen: int = 0
+    ) -> Unit:
+        setting = replace(self._setting, part=part, protocol=protocol, method=method, seed=seed, num_seen=num_seen)
+        label = f"{method}{f' from {num_seen} seen classes' if num_seen else ''}, {protocol}, seed {seed}"
+        return raw_unit(label, setting, partial(self.problem, protocol, seed, num_seen), mapper)
+
+    def problem(self, protocol: Protocol, seed: int, num_seen: int = 0) -> Problem:
+        """The base classifier's rows, the descriptors and the test images.
+
+        Args:
+            protocol: Of the base classifier.
+            seed: Of the base classifier, and of which seen classes mappers learn from.
+            num_seen: From how many; 0 for all.
+        """
+        dataset, base = self._dataset, self.base_classifier(protocol, seed)
         images = torch.cat([dataset.test_seen, dataset.test_unseen])
+        order = torch.randperm(len(base.rows), generator=torch.Generator().manual_seed(seed))
         return Problem(
-            rows=self.base_classifier(protocol, seed).rows,
+            rows=base.rows,
             seen_descriptors=self._descriptors[dataset.seen_classes],
             unseen_descriptors=self._descriptors[dataset.unseen_classes],
             features=dataset.features[images],
             target=dataset.targets(images),
+            learn_from=order[:num_seen].sort().values if num_seen else None,
+            notes={"base_epochs": base.epochs, "base_weight_decay": base.weight_decay, "base_init_std": base.init_std},
         )
 
     def base_classifier(self, protocol: Protocol, seed: int) -> BaseClassifier:
@@ -131,70 +217,6 @@ class ZslBenchmark:
             )
         return self._bases[key]
 
-    def _table_unit(self, protocol: Protocol, method: str, seed: int) -> Unit:
-        is_cut = self._cut_recipe and method in SLOW_MAPPERS
-        calibrations = ("none",) if protocol == "paper" or is_cut else CALIBRATION_NAMES
-        settings = tuple(self._setting("table", protocol, method, seed, calibration=calibration) for calibration in calibrations)
-
-        def measure() -> Iterator[Result]:
-            problem = self.problem(protocol, seed)
-            if len(settings) == 1:
-                mapper = _CutRecipe() if is_cut else create_mapper(method)
-                yield self._with_base(measure_raw(problem, mapper, settings[0]), protocol, seed)
-                return
-            for result in measure_calibrations(problem, settings, self._progress):
-                yield self._with_base(result, protocol, seed)
-
-        return Unit(f"{method}, {protocol}, seed {seed}", settings, measure)
-
-    def _curve_unit(self, method: str, seed: int, num_seen: int) -> Unit:
-        setting = self._setting("curve", "held-out", method, seed, num_seen=num_seen)
-
-        def measure() -> Iterator[Result]:
-            problem = self.problem("held-out", seed)
-            kept = torch.randperm(len(problem.rows), generator=torch.Generator().manual_seed(seed))[:num_seen].sort().values
-            yield measure_raw(problem, create_mapper(method), setting, learn_from=kept)
-
-        return Unit(f"{method} from {num_seen} seen classes, seed {seed}", (setting,), measure)
-
-    def _parts_unit(self, step: str, seed: int) -> Unit:
-        setting = self._setting("parts", "held-out", step, seed)
-
-        def measure() -> Iterator[Result]:
-            yield measure_raw(self.problem("held-out", seed), PartsMapper(PARTS_STEPS[step]), setting)
-
-        return Unit(f"{step}, seed {seed}", (setting,), measure)
-
-    def _ablation_unit(self, step: int, seed: int) -> Unit:
-        setting = self._setting("ablation", "paper", ABLATION_STEPS[step].name, seed)
-
-        def measure() -> Iterator[Result]:
-            mapper = AblationMapper(ABLATION_STEPS[step])
-            yield measure_raw(self.problem("paper", seed), mapper, setting)
-
-        return Unit(f"{ABLATION_STEPS[step].name}, seed {seed}", (setting,), measure)
-
-    def _setting(
-        self, part: str, protocol: Protocol, method: str, seed: int, *, calibration: str = "none", num_seen: int = 0
-    ) -> Setting:
-        return Setting(
-            benchmark=self._dataset.name,
-            part=part,
-            protocol=protocol,
-            descriptors=self._kind,
-            method=method,
-            calibration=calibration,
-            seed=seed,
-            num_seen=num_seen,
-            data=self.data,
-        )
-
-    def _with_base(self, result: Result, protocol: Protocol, seed: int) -> Result:
-        base = self.base_classifier(protocol, seed)
-        return replace(
-            result, notes={"base_epochs": base.epochs, "base_weight_decay": base.weight_decay, "base_init_std": base.init_std}
-        )
-
 
 class _CutRecipe(IcisPaperMapper):
     """The published recipe, stopped where its rule first could: for its time alone."""
@@ -204,4 +226,17 @@ class _CutRecipe(IcisPaperMapper):
 
 def curve_sizes(num_seen: int) -> list[int]:
     """Numbers of seen classes for the seen-class curve: the paper's shares of its 150, and at least 3."""
-    return sorted({max(3, round(share * num_seen)) for share in _CURVE_SHARES}, reverse=True)
+    return sorted({max(3, round(size / _CURVE_SIZES[0] * num_seen)) for size in _CURVE_SIZES}, reverse=True)
+
+
+def _plot(results: Sequence[Result], folder: Path, name: str) -> list[str]:
+    made = {}
+    for protocol in _PROTOCOLS["both"]:
+        table = [r for r in results if r.setting.part == "table" and r.setting.protocol == protocol]
+        for kind, plot in (("bars", plot_bars), ("seen-unseen", plot_seen_unseen)):
+            file = f"{kind}-{protocol}.png"
+            made[file] = plot(table, folder / file, title=f"{name}, {protocol} protocol")
+    curve = [result for result in results if result.setting.part == "curve"]
+    file = "seen-classes.png"
+    made[file] = plot_curve_by_seen_classes(curve, folder / file, title=f"{name}: how many seen classes it takes")
+    return [file for file, is_there in made.items() if is_there]

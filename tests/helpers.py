@@ -24,6 +24,7 @@ NAMES = ["tabby cat", "tiger cat", "fox", "wolf", "lion", "tiger", "zebra", "hor
 NEW = ["okapi", "electric scooter", "coyote"]
 # One Linear; a 1x1 convolution; two Linears.
 SMALL_KINDS: dict[str, dict[str, Any]] = {"test_resnet": {}, "dla46_c": {}, "deit_tiny_distilled_patch16_224": {"depth": 1}}
+every_small_kind = pytest.mark.parametrize("name", SMALL_KINDS)
 # Architecture -> the path of its one layer with a row a class.
 HEAD_PATHS = {
     "resnet18": "fc",

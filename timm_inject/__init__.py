@@ -34,8 +34,8 @@ from timm_inject.images import GzslScores, Prediction, classify, evaluate, harmo
 from timm_inject.inject import inject
 from timm_inject.injected import InjectedClass, InjectionRecord, injection_record, remove, rename
 from timm_inject.mappers import Mapper, mapper_names
-from timm_inject.text import DEFAULT_ENCODER, PrecomputedEncoder, TextEncoder
-from timm_inject.verbs import explain, fit_mapper, self_score, texts_to_encode
+from timm_inject.text import DEFAULT_ENCODER, ClassText, PrecomputedEncoder, Sense, SentenceEncoder, TextEncoder
+from timm_inject.verbs import explain, fit_mapper, look_up, self_score, texts_to_encode
 from timm_inject.version import __version__
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "ArgumentValueError",
     "ClassNameError",
     "ClassSelfScore",
+    "ClassText",
     "DescriptionError",
     "EncoderError",
     "Explanation",
@@ -65,6 +66,8 @@ __all__ = [
     "Prediction",
     "SaveError",
     "SelfScore",
+    "Sense",
+    "SentenceEncoder",
     "TextEncoder",
     "TimmInjectError",
     "TrainedMapper",
@@ -79,6 +82,7 @@ __all__ = [
     "harmonic_mean",
     "inject",
     "injection_record",
+    "look_up",
     "mapper_names",
     "push_to_hf_hub",
     "refresh_optimizer",

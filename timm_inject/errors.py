@@ -4,7 +4,7 @@ Each class also inherits the built-in exception that a Python user would expect,
 and all share `TimmInjectError`, so one `except` is enough for a program that wraps the library.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ArgumentTypeError",
@@ -27,9 +27,13 @@ __all__ = [
     "UnknownSeenClassesError",
     "UnsupportedHeadError",
     "WeakClassWarning",
+    "join_problems",
+    "list_some",
 ]
 
+# How many items an error names before "and N more".
 _MAX_LISTED = 5
+MAX_PROBLEMS = _MAX_LISTED
 
 
 class TimmInjectError(Exception):
@@ -118,3 +122,10 @@ def list_some(items: Iterable[object]) -> str:
     more = len(shown) - _MAX_LISTED
     text = ", ".join(shown[:_MAX_LISTED])
     return f"{text} and {more} more" if more > 0 else text
+
+
+def join_problems(problems: Sequence[str]) -> str:
+    """Write the first problems, and how many more there are."""
+    more = len(problems) - _MAX_LISTED
+    text = "; ".join(problems[:_MAX_LISTED])
+    return f"{text}; and {more} more" if more > 0 else text

@@ -21,7 +21,7 @@ from timm_inject.calibration import (
     leans_on,
     rows_at_once,
 )
-from timm_inject.errors import ArgumentTypeError, WeakClassWarning, list_some
+from timm_inject.errors import ArgumentTypeError, InjectionWarning, WeakClassWarning, list_some
 from timm_inject.head import resize_head
 from timm_inject.hub import TrainedMapper, find_trained_mapper
 from timm_inject.injected import (
@@ -35,8 +35,8 @@ from timm_inject.injected import (
     written_rows,
 )
 from timm_inject.mappers import MIN_CLASSES, FittedMapper, create_mapper
-from timm_inject.problem import Descriptions, Problem, pose_problem
-from timm_inject.text import EncoderSource, ProgressCallback, encode_descriptors, label_names_for_config
+from timm_inject.problem import Problem, pose_problem
+from timm_inject.text import Descriptions, EncoderSource, ProgressCallback, encode_descriptors, label_names_for_config
 from timm_inject.version import installed_versions
 
 __all__ = ["inject"]
@@ -44,6 +44,8 @@ __all__ = ["inject"]
 # Below this estimate `inject` warns. Real photos of names so estimated: docs/benchmarks.md.
 WEAK = 0.25
 _LEANS_SHOWN = 5
+# Cosine of descriptors. Of ImageNet-1k's classes only the Norfolk and the Norwich terrier are so near to each other.
+_NEARLY_THE_SAME = 0.93
 # Below this many seen classes `inject` warns: in the paper's curve T1 on CUB falls from 60.9 (150) to 29.5 (25) and 14.3 (12).
 FEW_SEEN = 25
 
@@ -73,12 +75,13 @@ def inject(
         unseen_class_names: Names, or a mapping name -> description (None to have it looked up).
         seen_class_names: Names in logit order, or a label set that timm ships, such as "imagenet-1k". None takes them from
             the model's own config.
-        descriptions: "auto" looks up short definitions in what timm ships; a mapping gives descriptions of your own, by name,
-            for new or seen classes: a text, several texts, which are averaged, or the WordNet id of the meaning to take; None
-            uses names alone.
-        encoder: A sentence-transformers model id or folder, or an object with `encode(list[str]) -> array (n, dim)`. None
-            takes `sentence-transformers/all-MiniLM-L6-v2`. Embeddings that were computed before do too: a mapping
-            text -> vector, a `PrecomputedEncoder` or its file; see `texts_to_encode`.
+        descriptions: "auto" looks each name up in the project's lexicon, then in timm's synsets. A mapping adds texts of your own,
+            by name, for new or seen classes, beside what is looked up: a text or several; the WordNet id of the sense to take; or
+            `[id, text]`. A callable `names -> texts`, such as `LanguageModel`, writes texts for the classes that the lexicon
+            lacks. None uses names alone.
+        encoder: A sentence-transformers model (its id, its folder, or loaded; with a prompt, a `SentenceEncoder`), or
+            an object with `encode(list[str]) -> array (n, dim)`. None takes `sentence-transformers/all-MiniLM-L6-v2`. Embeddings
+            that were computed before do too: a mapping text -> vector, a `PrecomputedEncoder` or its file; see `texts_to_encode`.
         mapper: A name from the registry, `timm_inject.mapper_names()`; or a mapper that `fit_mapper` trained for this model, its
             folder, or its id on the Hub.
         calibration: How new rows compete with the seen ones, chosen without images. "balanced": the offset with the best harmonic
@@ -97,9 +100,9 @@ def inject(
         time, of the same layers.
 
     Warns:
-        WeakClassWarning: Names are unlikely to work, with the share of their images that each may win (the record holds the
-            figure of every name as `confidence`), for classes injected before where that is new; or nothing but their name is
+        WeakClassWarning: Names are unlikely to work, for classes injected before where that is new; or nothing but their name is
             known, where the seen classes have descriptions; or the head knows fewer than 25 classes.
+        InjectionWarning: A name has two likely senses, or says almost the same as a class that the model has.
 
     Raises:
         TimmInjectError: One of its subclasses, with what came, what was expected and how to fix it; the model is then
@@ -139,7 +142,9 @@ def inject(
         problem.record, made, seen_texts=problem.seen_texts, seen_descriptors=seen_descriptors, seen_rows=problem.seen_rows
     )
     earlier = plan_earlier_rows(problem.record, problem.rows, settings)
-    unseen_descriptors = encode_descriptors([*earlier.texts, *problem.unseen_texts], problem.encoder, progress)
+    unseen_descriptors = encode_descriptors(
+        [*earlier.texts, *problem.unseen_texts], problem.encoder, progress, seen_descriptors=seen_descriptors
+    )
     fitted = fitted or problem.fit(mapper, seen_descriptors, unseen_descriptors=unseen_descriptors, progress=progress)
     predicted = [_predict(layer, unseen_descriptors, calibration) for layer in fitted]
     new_rows = [part.rows for part in predicted]
@@ -148,7 +153,7 @@ def inject(
     record = _make_record(problem, made, predicted[0].self_score, settings, earlier, hashes, outlooks)
     _warn_of_weak(record, problem)
     if descriptions is not None:
-        _warn_of_undescribed(problem)
+        _warn_of_texts(problem, seen_descriptors, unseen_descriptors[len(earlier.texts) :])
     kept, appended = earlier.merge(problem.head, new_rows)
     return resize_head(model, problem.head, appended, kept=kept, config=_label_config(problem), record=record.to_dict())
 
@@ -205,15 +210,38 @@ def _describe_weakness(accuracy: float, among_new: float) -> str:
     return f"estimated to win {accuracy:.0%} of its own images over all classes, and {among_new:.0%} among the new classes alone"
 
 
-def _warn_of_undescribed(problem: Problem) -> None:
-    bare = [text.name for text in problem.unseen_texts if not text.descriptions]
-    described = sum(bool(text.descriptions) for text in problem.seen_texts)
-    if bare and 2 * described >= len(problem.seen_texts):
+def _warn_of_texts(problem: Problem, seen_descriptors: Tensor, new_descriptors: Tensor) -> None:
+    """Say which names may not mean what the user means, are not described, or say what a known class says."""
+    texts = problem.unseen_texts
+    bare = [text.name for text in texts if not text.descriptions]
+    if bare and 2 * sum(bool(text.descriptions) for text in problem.seen_texts) >= problem.num_seen:
         warnings.warn(
-            f"No description was found for {len(bare)} of {len(problem.unseen_texts)} new classes: "
-            f"{list_some(repr(name) for name in bare)}. Names alone do much worse. Look for a spelling that timm's definitions "
-            "have, or describe what can be seen of them (`descriptions=`).",
+            f"No description was found for {len(bare)} of {len(texts)} new classes: {list_some(map(repr, bare))}. Names alone do "
+            "much worse. Try another word for it, or describe what can be seen of them (`descriptions=`).",
             WeakClassWarning,
+            stacklevel=3,
+        )
+    ambiguous = [(text, other) for text in texts if text.sense for other in text.alternatives[:1] if other.sentence]
+    if ambiguous:
+        shown = list_some(f"{text.name!r} is taken as {text.kind}, not as {other.names[0]!r}" for text, other in ambiguous)
+        warnings.warn(
+            f"{len(ambiguous)} of {len(texts)} names have two likely senses: {shown}. If the other one is meant, use its name, or a "
+            "hint in brackets such as 'crane (machine)'; `look_up` shows all senses.",
+            InjectionWarning,
+            stacklevel=3,
+        )
+    nearest = (new_descriptors @ seen_descriptors.T).max(1)
+    alike = [
+        (text.name, problem.names[index].name)
+        for text, index, cosine in zip(texts, nearest.indices.tolist(), nearest.values.tolist(), strict=True)
+        if cosine > _NEARLY_THE_SAME
+    ]
+    if alike:
+        shown = list_some(f"{name!r} and {known!r}" for name, known in alike)
+        warnings.warn(
+            f"{len(alike)} of {len(texts)} new classes say almost the same as a class that the model has: {shown}. The two will share "
+            "their images. Leave the new one out, or describe what tells them apart (`descriptions=`).",
+            InjectionWarning,
             stacklevel=3,
         )
 
@@ -274,9 +302,13 @@ def _make_record(
         InjectedClass(
             name=text.name,
             index=first + position,
-            descriptions=text.descriptions,
+            descriptions=text.seen_in_photos,
             description_source=text.source,
-            synset=text.synset.wnid if text.synset else None,
+            synset=text.wnid,
+            definition=text.definition,
+            sentence=text.sentence,
+            kind=text.kind,
+            sense=text.sense.key if text.sense else None,
             lemmas=text.lemmas,
             settings=settings.key,
             row_hash=hashes[num_again + position],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -17,8 +16,9 @@ from timm_inject.mappers import FittedMapper, fit_and_crossfit
 from timm_inject.text import (
     ClassName,
     ClassText,
+    Descriptions,
+    EncoderHandle,
     EncoderSource,
-    LoadedEncoder,
     ProgressCallback,
     encode_descriptors,
     resolve_class_texts,
@@ -27,9 +27,7 @@ from timm_inject.text import (
     resolve_unseen_class_names,
 )
 
-__all__ = ["Descriptions", "Problem", "check_seed", "pose_problem"]
-
-Descriptions = Mapping[str, str | Sequence[str]] | Literal["auto"] | None
+__all__ = ["Problem", "check_seed", "pose_problem"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class Problem:
     names: tuple[ClassName, ...]
     seen_texts: tuple[ClassText, ...]
     unseen_texts: tuple[ClassText, ...]
-    encoder: LoadedEncoder
+    encoder: EncoderHandle
     activation: Activation
     seed: int
 
@@ -188,4 +186,4 @@ def check_seed(seed: object) -> None:
 def _with_meaning(name: ClassName, entry: InjectedClass) -> ClassName:
     """An injected class with the meaning that the record says was taken, so that another sense of its name can be added."""
     text = text_of(entry)
-    return replace(name, synset=text.synset, description=text.description)
+    return replace(name, sense=text.sense, description=next(iter(text.descriptions), None))

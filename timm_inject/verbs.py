@@ -20,10 +20,22 @@ from timm_inject.head import find_head, read_rows, unwrap_model
 from timm_inject.hub import TrainedMapper, find_trained_mapper, keep_mapper
 from timm_inject.injected import base_of, injection_record, text_of
 from timm_inject.mappers import create_mapper
-from timm_inject.problem import Descriptions, pose_problem
-from timm_inject.text import EncoderSource, ProgressCallback, match_key, resolve_seen_class_names, sentences_of
+from timm_inject.problem import pose_problem
+from timm_inject.text import (
+    ClassText,
+    Descriptions,
+    EncoderSource,
+    PrecomputedEncoder,
+    ProgressCallback,
+    match_key,
+    resolve_seen_class_names,
+    sentences_of,
+)
 
-__all__ = ["explain", "fit_mapper", "self_score", "texts_to_encode"]
+__all__ = ["explain", "fit_mapper", "look_up", "self_score", "texts_to_encode"]
+
+# Nothing is encoded, so that no model is looked for.
+_NO_ENCODER = PrecomputedEncoder([""], [[1.0]])
 
 
 def fit_mapper(
@@ -194,9 +206,41 @@ def texts_to_encode(
         unseen_class_names,
         seen_class_names=seen_class_names,
         descriptions=descriptions,
-        encoder={"": [1.0]},  # none is needed
+        encoder=_NO_ENCODER,
         may_be_none=True,
     )
     earlier = [text_of(entry) for entry in problem.record.classes if entry.lemmas]
     texts = [*problem.seen_texts, *earlier, *problem.unseen_texts]
     return list(dict.fromkeys(sentence for text in texts for sentence in sentences_of(text)))
+
+
+def look_up(
+    model: nn.Module,
+    names: Iterable[str] | Mapping[str, str | None],
+    *,
+    seen_class_names: Sequence[str] | str | None = None,
+    descriptions: Descriptions = "auto",
+) -> list[ClassText]:
+    """Say what `inject` would take each name to mean. Nothing is trained or changed.
+
+    Args:
+        model: As in `inject`.
+        names: As `unseen_class_names` of `inject`.
+        seen_class_names: As in `inject`.
+        descriptions: As in `inject`.
+
+    Returns:
+        One entry a name: the sense that is taken, its texts and kind, where they come from (`source`), and the other senses of the
+        name (`alternatives`), each of which its WordNet id or a hint in brackets picks.
+
+    Raises:
+        TimmInjectError: One of its subclasses, as in `inject`.
+    """
+    problem = pose_problem(
+        model,
+        names,
+        seen_class_names=seen_class_names,
+        descriptions=descriptions,
+        encoder=_NO_ENCODER,
+    )
+    return list(problem.unseen_texts)

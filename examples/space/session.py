@@ -283,7 +283,7 @@ class Session:
                 f"The definition of {entry.name!r} has {len(text)} characters; this page takes at most {self._limits.characters}. "
                 "Shorten it."
             )
-        if text == (entry.description or ""):
+        if text == next(iter(entry.descriptions), ""):
             return self._given.get(self._typed[entry.name])
         return text or None
 

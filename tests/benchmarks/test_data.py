@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.errors import BenchmarkDataError, BenchmarkFileError
 
 from benchmarks.descriptors import class_name_of, dataset_descriptors, imagenet_vectors
-from benchmarks.errors import BenchmarkDataError, BenchmarkFileError
 from benchmarks.synthetic import DatasetSize, write_synthetic
 from benchmarks.xlsa17 import is_published_data, load_xlsa17
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from benchmarks.errors import BenchmarkDataError, BenchmarkFileError
+from PIL import Image
+from timm_inject.text.taxonomy import TAXONOMY_DIM
+
 from benchmarks.heldout import HeldOutBenchmark, HeldOutHead, HeldOutPlan, count_senses, validation_classes
 from benchmarks.images import image_features, read_labelled_images
 from benchmarks.report import heldout_tables, self_score_points
@@ -23,16 +24,15 @@ from timm_inject.cache import cache_directory
 from timm_inject.head import find_head, read_rows
 from timm_inject.images.classification import image_transform, load_image
 from timm_inject.mappers.registry import create_mapper
-from timm_inject.text.encoder import LoadedEncoder
+from timm_inject.text.encoder import EncoderHandle
 from timm_inject.text.names import resolve_seen_class_names
-from timm_inject.text.taxonomy import TAXONOMY_DIM
 
 pytest.importorskip("scipy")
 
 
 @pytest.fixture
 def encoder():
-    return LoadedEncoder("words", None, WordEncoder)
+    return EncoderHandle("words", None, WordEncoder)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_described_classes_take_the_users_text(head):
             Recorder.texts += sentences
             return super().encode(sentences)
 
-    benchmark = HeldOutBenchmark(head, LoadedEncoder("words", None, Recorder), {head.names[3].name: "a very odd thing"})
+    benchmark = HeldOutBenchmark(head, EncoderHandle("words", None, Recorder), {head.names[3].name: "a very odd thing"})
     benchmark.problem("described", 0, 0, 4)
     assert any("a very odd thing" in text for text in Recorder.texts)
 

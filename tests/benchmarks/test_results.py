@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from benchmarks.errors import BenchmarkDataError
+
 from benchmarks.report import glance_table, image_links, replace_blocks, summary_records
 from benchmarks.results import Result, ResultStore, Setting, code_fingerprint, run_unit, summarize
 from benchmarks.units import Unit, run_units

@@ -4,12 +4,12 @@ import sys
 import pytest
 import timm
 import torch
+from benchmarks.speed.records import Measurement, measure_apart, read_results, write_results
+from benchmarks.speed.sections import operations
 from torch import nn
 
 from benchmarks.speed import tables
 from benchmarks.speed.problems import make_problem, score_rows
-from benchmarks.speed.records import Measurement, measure_apart, read_results, write_results
-from benchmarks.speed.sections import operations
 from benchmarks.speed.tables import speed_tables
 from benchmarks.speed.worker import STAGES, TASKS
 from tests.helpers import needs_offline

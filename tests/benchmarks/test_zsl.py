@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.parts import PARTS_STEPS, PartsMapper
 
 from benchmarks.ablation import ABLATION_STEPS, AblationMapper
 from benchmarks.base_classifier import train_base_classifier
 from benchmarks.descriptors import dataset_descriptors
-from benchmarks.parts import PARTS_STEPS, PartsMapper
 from benchmarks.report import speed_note
 from benchmarks.results import ResultStore
 from benchmarks.synthetic import DatasetSize, write_synthetic

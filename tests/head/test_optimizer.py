@@ -7,7 +7,7 @@ import torch
 from timm.optim import Lookahead, create_optimizer_v2
 from torch import nn
 
-from tests.helpers import NAMES, SMALL_KINDS, add, head_parameters, make_images, make_small_model
+from tests.helpers import NAMES, add, every_small_kind, head_parameters, make_images, make_small_model
 from timm_inject import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -25,7 +25,7 @@ def train_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw", "rmsprop", "lion"])
-@pytest.mark.parametrize("name", SMALL_KINDS)
+@every_small_kind
 def test_a_refreshed_optimizer_trains_the_new_head_and_keeps_momentum(name: str, kind: str) -> None:
     model = make_small_model(name)
     optimizer = create_optimizer_v2(model, opt=kind, lr=0.1, weight_decay=0.01, momentum=0.9)

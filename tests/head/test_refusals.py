@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from tests.helpers import NEW, WordEncoder, make_images, make_model
-from timm_inject import ArgumentTypeError, HeadWeightsError, UnsupportedHeadError, inject
-from timm_inject.head import check_not_projection, find_head
-from timm_inject.head.leaf import Head, Leaf
+from timm_inject import inject
+from timm_inject.errors import ArgumentTypeError, HeadWeightsError, UnsupportedHeadError
+from timm_inject.head import Head, Leaf, check_not_projection, find_head
 
 
 class CosineLinear(nn.Linear):

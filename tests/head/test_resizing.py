@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from tests.helpers import (
     HEAD_PATHS,
     NAMES,
-    SMALL_KINDS,
     add,
+    every_small_kind,
     find_leaf,
     head_parameters,
     logits_of,
@@ -28,6 +28,15 @@ from tests.helpers import (
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, HeadWeightsError
 from timm_inject.head import HeadState, Leaf, find_head, resize_head, unwrap_model
 
+HEAD_PATHS = {
+    "resnet18": "fc",
+    "vit_tiny_patch16_224": "head",
+    "convnext_atto": "head.fc",
+    "tf_efficientnet_lite0": "classifier",
+    "mobilenetv3_small_050": "classifier",
+    "densenet121": "classifier",
+    "efficientvit_b0": "head.classifier.4",
+}
 NUM_NEW = 3
 CONFIG = {"label_names": ["a", "b"], "label_descriptions": {"a": "the first", "b": "the second"}}
 RECORD = {"unseen": ["okapi"], "seed": 0}
@@ -345,10 +354,7 @@ def test_new_rows_are_needed_for_every_layer() -> None:
     assert model.num_classes == model.head.out_features == 10
 
 
-every_kind = pytest.mark.parametrize("name", SMALL_KINDS)
-
-
-@every_kind
+@every_small_kind
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_every_float_type_is_kept_and_gets_the_float32_rows_rounded(name: str, dtype: torch.dtype) -> None:
     model = make_small_model(name).to(dtype)
@@ -362,7 +368,7 @@ def test_every_float_type_is_kept_and_gets_the_float32_rows_rounded(name: str, d
         assert torch.equal(own, other.to(dtype))
 
 
-@every_kind
+@every_small_kind
 def test_flags_formats_and_frozen_parameters_stay(name: str) -> None:
     model = make_small_model(name).to(memory_format=torch.channels_last).train()
     layers = list(model.children())
@@ -383,7 +389,7 @@ def test_flags_formats_and_frozen_parameters_stay(name: str) -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-@every_kind
+@every_small_kind
 def test_an_accelerators_model_stays_there(name: str, device: str) -> None:
     present = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}[device]
     if not present():

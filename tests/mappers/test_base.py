@@ -5,7 +5,7 @@ import torch
 
 from tests.helpers import related_classes
 from timm_inject.errors import MapperError
-from timm_inject.mappers import icis, kernel_ridge
+from timm_inject.mappers import kernel_ridge
 from timm_inject.mappers.registry import create_mapper
 
 
@@ -42,8 +42,7 @@ def test_a_mapper_on_other_classes_keeps_what_was_chosen(name, monkeypatch):
     fitted = create_mapper(name).fit(descriptors, rows)
     other = fitted.unfitted()
     assert not other.tensors
-    monkeypatch.setattr(icis, "choose_blend", None)  # not to be called
-    monkeypatch.setattr(kernel_ridge, "choose_kernel", None)
+    monkeypatch.setattr(kernel_ridge, "choose_kernel", None)  # not to be called
     other.fit(descriptors[:40], rows[:40])
     assert all(torch.equal(other.tensors[choice], fitted.tensors[choice]) for choice in fitted.choices)
     same = fitted.unfitted().fit(descriptors, rows)

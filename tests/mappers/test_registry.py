@@ -11,7 +11,7 @@ FAST = [name for name in MAPPERS if name != "icis-paper"]
 
 def test_registry_has_what_the_documentation_names():
     assert mapper_names() == [
-        "icis", "icis-paper", "kernel-ridge", "ridge", "wavg", "smo", "costa", "conse", "subspace", "mean-row",
+        "icis", "icis-paper", "icis-networks", "kernel-ridge", "ridge", "wavg", "smo", "costa", "conse", "mean-row",
     ]  # fmt: skip
 
 

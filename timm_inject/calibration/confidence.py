@@ -18,7 +18,7 @@ from torch import Tensor
 
 from timm_inject.cache import content_key, load_or_compute
 from timm_inject.calibration.pseudo_features import fit_feature_model, relative_biases
-from timm_inject.mappers import FittedMapper, choose_kernel, gaussian_kernel, isolated_float32, normalize
+from timm_inject.mappers import FittedMapper, cauchy_kernel, choose_kernel, isolated_float32, normalize
 from timm_inject.version import ROWS_VERSION
 
 __all__ = ["MAX_NAMES", "NameEstimates", "estimate_names"]
@@ -132,14 +132,14 @@ class _Posterior:
         coordinates = (weights - offset) @ basis.T
         width, ridge = _choose_kernel_once(texts, coordinates)
         identity = torch.eye(len(texts), dtype=torch.float32)
-        inverse = torch.linalg.inv(gaussian_kernel(texts, texts, width) + ridge * identity)
+        inverse = torch.linalg.inv(cauchy_kernel(texts, texts, width) + ridge * identity)
         explained, precision = inverse @ coordinates, inverse.diagonal()[:, None]
         left_out = coordinates - explained / precision
         # Of least squares, without a sign that would turn the prediction round.
         gain = (coordinates * left_out).sum(0) / left_out.square().sum(0).clamp_min(_EPSILON)
         gain = gain.clamp(0, _MAX_GAIN)
-        cross = gaussian_kernel(new_texts, texts, width)
-        covariance = gaussian_kernel(new_texts, new_texts, width) - cross @ inverse @ cross.T
+        cross = cauchy_kernel(new_texts, texts, width)
+        covariance = cauchy_kernel(new_texts, new_texts, width) - cross @ inverse @ cross.T
         return _Posterior(
             gain * (cross @ explained),
             _root(covariance + ridge * torch.eye(len(new_texts), dtype=torch.float32)),

@@ -26,8 +26,8 @@ def injection_lines(record: InjectionRecord, since: int = 0) -> list[str]:
     """One line an injected class: its logit, its text and where the text came from."""
     lines = []
     for entry in record.classes[since:]:
-        origin = " ".join(filter(None, [entry.description_source, entry.synset]))
-        text = " / ".join(entry.descriptions) or "by its name alone"
+        origin = ", ".join(filter(None, [entry.description_source, entry.kind, entry.synset]))
+        text = " / ".join(entry.descriptions) or entry.definition or "by its name alone"
         lines.append(f"  {entry.index}  {entry.name}: {text} ({origin})")
     return lines
 

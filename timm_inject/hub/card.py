@@ -216,7 +216,7 @@ def _cells(entry: InjectedClass, with_leans: bool, with_confidence: bool) -> lis
     cells = [
         str(entry.index),
         escape(entry.name),
-        escape(" / ".join(entry.descriptions)) or "-",
+        escape(" / ".join(entry.descriptions) or entry.definition or "") or "-",
         escape(" ".join(filter(None, [entry.description_source, entry.synset]))),
     ]
     if with_leans:

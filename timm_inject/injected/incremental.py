@@ -16,7 +16,7 @@ from torch import Tensor
 from timm_inject.cache import content_key
 from timm_inject.head import Head, Leaf
 from timm_inject.injected.record import InjectedClass, InjectionRecord
-from timm_inject.text import ClassText, descriptor_probe, identity_of, is_near, load_lexicon
+from timm_inject.text import ClassText, descriptor_probe, identity_of, is_near, load_senses
 from timm_inject.version import ROWS_VERSION
 
 __all__ = [
@@ -153,5 +153,13 @@ def text_of(entry: InjectedClass) -> ClassText:
     """The text that an injected class was embedded by; its name alone stands for lemmas that an old record does not hold."""
     # A later rename changes `name`, not the text that was embedded.
     lemmas = entry.lemmas or (entry.name,)
-    synset = load_lexicon().by_wnid(entry.synset) if entry.synset else None
-    return ClassText(lemmas[0], lemmas, entry.descriptions, synset)
+    key = entry.sense or entry.synset
+    return ClassText(
+        name=lemmas[0],
+        lemmas=lemmas,
+        definition=entry.definition,
+        sentence=entry.sentence,
+        user_texts=tuple(text for text in entry.descriptions if text != entry.sentence),
+        kind=entry.kind,
+        sense=load_senses().by_key(key) if key else None,
+    )

@@ -47,9 +47,9 @@ class InjectedClass:
     Attributes:
         name: As the user gave it.
         index: Its logit.
-        descriptions: The texts that stood beside the name; empty for a name alone.
-        description_source: "user", "timm" (its synset definitions), "config" or "none".
-        synset: WordNet id of the definition that was found, or None.
+        descriptions: The texts that stood beside the name, but for the definition; empty for a name alone.
+        description_source: "user", "lexicon", "timm" (its synset definitions), "config" or "none".
+        synset: WordNet id of the sense that was taken, or None.
         encoder: Id of the text encoder.
         mapper: Registry name of the mapper.
         calibration: "balanced", "harmonic", "keep-seen", a share, or None.
@@ -62,6 +62,10 @@ class InjectedClass:
             fraction in [0, 1]; None where it was not estimated.
         warning: What is doubtful about the class, in words, or None.
         activation: "softmax", "sigmoid" or "sigmoid-top1", as in `inject`; "softmax" in records of older versions.
+        definition: What the class is in words, or None.
+        sentence: What photos of it show, as the lexicon said, or None.
+        kind: Path in the lexicon's tree of kinds, or None.
+        sense: Tells the sense that was taken from all others, or None.
     """
 
     name: str
@@ -80,6 +84,10 @@ class InjectedClass:
     confidence: float | None = None
     warning: str | None = None
     activation: str = "softmax"
+    definition: str | None = None
+    sentence: str | None = None
+    kind: str | None = None
+    sense: str | None = None
 
 
 _CLASS_FIELDS = tuple(item.name for item in fields(InjectedClass))
@@ -184,6 +192,10 @@ def _read_class(entry: Mapping[str, Any]) -> InjectedClass:
         confidence=None if confidence is None else _number(confidence, float),
         warning=_text_or_none(entry.get("warning")),
         activation=_text(entry.get("activation", "softmax")),
+        definition=_text_or_none(entry.get("definition")),
+        sentence=_text_or_none(entry.get("sentence")),
+        kind=_text_or_none(entry.get("kind")),
+        sense=_text_or_none(entry.get("sense")),
     )
 
 

@@ -1,26 +1,34 @@
 """From names to class descriptors: which classes there are, what each name means, what it looks like, and its embedding."""
 
 from timm_inject.text.descriptors import descriptor_probe, encode_descriptors, identity_of, is_near, sentences_of
-from timm_inject.text.encoder import DEFAULT_ENCODER, EncoderSource, LoadedEncoder, ProgressCallback, TextEncoder, resolve_encoder
-from timm_inject.text.names import (
-    ClassName,
-    label_names_for_config,
-    match_key,
-    resolve_seen_class_names,
-    resolve_unseen_class_names,
+from timm_inject.text.encoder import (
+    DEFAULT_ENCODER,
+    EncoderHandle,
+    EncoderSource,
+    ProgressCallback,
+    SentenceEncoder,
+    TextEncoder,
+    resolve_encoder,
 )
+from timm_inject.text.names import ClassName, label_names_for_config, resolve_seen_class_names
+from timm_inject.text.new_names import resolve_unseen_class_names
 from timm_inject.text.precomputed import PrecomputedEncoder
-from timm_inject.text.synsets import is_wnid, load_lexicon
-from timm_inject.text.texts import ClassText, resolve_class_texts
+from timm_inject.text.senses import Sense, load_senses
+from timm_inject.text.synsets import label_set_wnids
+from timm_inject.text.texts import ClassText, Descriptions, resolve_class_texts
+from timm_inject.text.words import is_wnid, match_key
 
 __all__ = [
     "DEFAULT_ENCODER",
     "ClassName",
     "ClassText",
+    "Descriptions",
+    "EncoderHandle",
     "EncoderSource",
-    "LoadedEncoder",
     "PrecomputedEncoder",
     "ProgressCallback",
+    "Sense",
+    "SentenceEncoder",
     "TextEncoder",
     "descriptor_probe",
     "encode_descriptors",
@@ -28,7 +36,8 @@ __all__ = [
     "is_near",
     "is_wnid",
     "label_names_for_config",
-    "load_lexicon",
+    "label_set_wnids",
+    "load_senses",
     "match_key",
     "resolve_class_texts",
     "resolve_encoder",

@@ -1,30 +1,31 @@
-"""Which classes the model knows (seen), and which ones it is to learn (unseen)."""
+"""Which classes the model knows: their names in logit order, read from labels as people have them."""
 
+from __future__ import annotations
+
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from timm_inject.errors import (
-    ArgumentTypeError,
-    ArgumentValueError,
-    ClassNameError,
-    DescriptionError,
-    UnknownSeenClassesError,
-    list_some,
-)
-from timm_inject.text.synsets import Lexicon, Synset, is_wnid, label_set_wnids, load_lexicon, match_key, usual_fields
+from timm_inject.errors import ArgumentTypeError, ClassNameError, UnknownSeenClassesError, join_problems, list_some
+from timm_inject.text.senses import Sense, load_senses, usual_kinds
+from timm_inject.text.synsets import label_set_wnids, read_synsets
+from timm_inject.text.words import is_wnid, match_key
 
 __all__ = [
     "ClassName",
-    "fields_of_classes",
+    "check_strings",
+    "class_from_label",
+    "join_with_and",
+    "kinds_of_classes",
     "label_names_for_config",
-    "match_key",
+    "raise_name_problems",
     "resolve_seen_class_names",
-    "resolve_unseen_class_names",
-    "synset_of_text",
+    "sense_of_class",
+    "unusable_names",
 ]
 
 # The label sets that timm ships, under the names that timm gives them.
@@ -51,7 +52,11 @@ _LABEL_SETS_BY_TAG_PART = {
 _OPAQUE_LABEL = re.compile(r"/[mg]/\w+|\d+")
 # Other control characters (Cf) are part of how some scripts are written.
 _UNWRITABLE_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
-MAX_PROBLEMS = 5
+# What stands before the name in labels of data sets: "n02085620-Chihuahua", "001.Black_footed_Albatross", and in iNaturalist's
+# "03111_Animalia_Chordata_Aves_Passeriformes_Turdidae_Turdus_merula" the path down to the species.
+_WNID_BEFORE = re.compile(r"(?P<wnid>n\d{8})[\s_:.,;-]+(?P<name>\S.*)")
+_NUMBER_BEFORE = re.compile(r"\d+(?:\s*[._:)-]\s*|\s+)(?P<name>\D.*)")
+_KINGDOM = re.compile(r"(?:\d+_)?(?:Animalia|Plantae|Fungi|Chromista|Protozoa|Bacteria|Archaea|Viruses)_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +65,14 @@ class ClassName:
 
     Attributes:
         name: The name to show and to embed.
-        synset: Its meaning, where the label names it for certain (never found by looking the name up).
+        sense: Its meaning, where the label names it for certain (never found by looking the name up).
         description: What the user or the model's config says about it.
         synonyms: Further names of the same class.
         label: Its id in the model's config, where that differs from what is shown; for ImageNet the WordNet id.
     """
 
     name: str
-    synset: Synset | None = None
+    sense: Sense | None = None
     description: str | None = None
     synonyms: tuple[str, ...] = ()
     label: str | None = None
@@ -80,7 +85,8 @@ def resolve_seen_class_names(model: object, num_seen: int, seen_class_names: Seq
         model: The timm model; only its `pretrained_cfg` is read, and only where `seen_class_names` is None.
         num_seen: How many outputs the model has.
         seen_class_names: One name an output, in logit order, or the name of a label set that timm ships, such as
-            "imagenet-1k". WordNet ids ("n01440764") and timm's own descriptions ("tench, Tinca tinca") are understood.
+            "imagenet-1k". WordNet ids ("n01440764"), timm's own descriptions ("tench, Tinca tinca") and labels of data sets
+            ("n02085620-Chihuahua", "001.Black_footed_Albatross") are understood.
             None takes the config's `label_names`, or else the dataset that its pretrained tag ends with.
 
     Raises:
@@ -95,62 +101,18 @@ def resolve_seen_class_names(model: object, num_seen: int, seen_class_names: Seq
     return _names_from_list(seen_class_names, num_seen)
 
 
-def resolve_unseen_class_names(
-    unseen_class_names: Iterable[str] | Mapping[str, str | None],
-    seen: Sequence[ClassName],
-    *,
-    num_seen: int | None = None,
-    what: str = "unseen class names cannot be added",
-) -> list[ClassName]:
-    """Check the names of the classes to add, and report everything that is wrong with them at once.
-
-    Names are stripped and otherwise kept as they are. Two names are the same class where they differ only in case,
-    accents, underscores, hyphens or possessives, or in a plural or a space that the lexicon can undo without doubt
-    (`Lexicon.word_key`). A synonym of a seen class, in the likeliest meaning of its name, counts as a name too.
-    Another sense of a word that the model knows needs a hint, which makes it another name: "mouse (rodent)". Where the hint tells
-    the very synset of a seen class from the word's other meanings, it is that class.
-    A WordNet id stands for its synset, and is shown as the first lemma.
-
-    Args:
-        unseen_class_names: Names, or a mapping name -> description (None for no description).
-        seen: The classes that the model already has, in logit order.
-        num_seen: How many of these it was trained on, for the error's text; None for all. The others were injected.
-        what: What the error says of the names.
-
-    Raises:
-        ArgumentTypeError: Not a list of strings, or a mapping with such keys.
-        ArgumentValueError: There is no name at all.
-        ClassNameError: A name is empty, has control characters, is given twice, or is already one of the model's.
-        DescriptionError: A description in the mapping is not a text.
-    """
-    given = _as_list(unseen_class_names)
-    if not given:
-        raise ArgumentValueError("`unseen_class_names` is empty. Give at least one name, such as ['okapi'].")
-    _check_strings("unseen_class_names", given)
-    names = [name.strip() for name in given]
-    descriptions = _read_descriptions(unseen_class_names) if isinstance(unseen_class_names, Mapping) else {}
-    lexicon = load_lexicon()
-    unseen = [
-        replace(_from_label(name) if lexicon.by_wnid(name) else ClassName(name), description=descriptions.get(key))
-        for name, key in zip(names, given, strict=True)
-    ]
-    num_seen = len(seen) if num_seen is None else num_seen
-    problems = _unusable_names(names) | _clashing_names(names, unseen, seen, num_seen, lexicon)
-    _raise_problems(what, problems, len(names), "Remove or rename")
-    return unseen
+def kinds_of_classes(seen: Sequence[ClassName]) -> frozenset[str]:
+    """The `usual_kinds` of a head, by its classes with one sense only; so a head of birds knows cranes as birds."""
+    senses = load_senses()
+    found = [(entry.sense,) if entry.sense else senses.find(entry.name) for entry in seen]
+    return usual_kinds(each[0] for each in found if len(each) == 1)
 
 
-def fields_of_classes(seen: Sequence[ClassName], lexicon: Lexicon) -> frozenset[str]:
-    """The `usual_fields` of a head, by its classes with one meaning only; so a head of birds knows cranes as birds."""
-    found = [(entry.synset,) if entry.synset else lexicon.find(entry.name) for entry in seen]
-    return usual_fields(synsets[0] for synsets in found if len(synsets) == 1)
-
-
-def synset_of_text(entry: ClassName, lexicon: Lexicon, fields: frozenset[str]) -> Synset | None:
-    """The meaning that a class's text is taken from, unless the user says otherwise; None where it is described otherwise."""
-    if entry.synset or entry.description:
-        return entry.synset
-    return next(iter(lexicon.find(entry.name, fields)), None)
+def sense_of_class(entry: ClassName, kinds: frozenset[str]) -> Sense | None:
+    """The sense that a class's text is taken from, unless the user picks another; None where its name has none."""
+    if entry.sense is not None:
+        return entry.sense
+    return next(iter(load_senses().find(entry.name, kinds)), None)
 
 
 def label_names_for_config(classes: Sequence[ClassName]) -> list[str]:
@@ -182,31 +144,27 @@ def _names_from_list(names: Iterable[str], num_seen: int) -> list[ClassName]:
             f'"imagenet-1k", got {type(names).__name__}.'
         )
     given = list(names)
-    _check_strings("seen_class_names", given)
+    check_strings("seen_class_names", given)
     if len(given) != num_seen:
         raise UnknownSeenClassesError(
             f"The model has {num_seen} outputs but `seen_class_names` has {_count(given, 'name')}"
             f"{_first_items(given)}. Pass one name for each output, in logit order."
         )
     stripped = [name.strip() for name in given]
-    _raise_problems("seen class names cannot be used", _unusable_names(stripped), num_seen, "Replace")
-    return [_from_listed_name(name) for name in stripped]
-
-
-def _from_listed_name(name: str) -> ClassName:
-    return ClassName(name) if _synset_of_label(name) is None else _from_label(name)
+    raise_name_problems("seen class names cannot be used", unusable_names(stripped, may_be_signs=True), num_seen, "Replace")
+    return _from_labels(stripped)
 
 
 def _names_from_label_set(label_set: str, num_seen: int) -> list[ClassName]:
     wnids = label_set_wnids(label_set)
     if len(wnids) != num_seen:
         raise UnknownSeenClassesError(_wrong_size(f"the label set {label_set}", [label_set], num_seen))
-    return [_from_label(wnid) for wnid in wnids]
+    return [class_from_label(wnid) for wnid in wnids]
 
 
 def _names_from_config(config: Any, num_seen: int) -> list[ClassName]:
     label_names = _config_value(config, "label_names")
-    if label_names:
+    if label_names is not None and len(label_names):
         return _names_from_label_names(label_names, _config_value(config, "label_descriptions"), num_seen)
     tag = str(_config_value(config, "tag") or "")
     family = _label_sets_of_tag(tag)
@@ -237,6 +195,8 @@ def _wrong_size(stated: str, label_sets: Sequence[str], num_seen: int) -> str:
 
 
 def _names_from_label_names(label_names: Any, label_descriptions: Any, num_seen: int) -> list[ClassName]:
+    if hasattr(label_names, "tolist"):  # a NumPy array
+        label_names = label_names.tolist()
     if not isinstance(label_names, Mapping | list | tuple):
         raise UnknownSeenClassesError(
             f"The `label_names` of the model's config are {type(label_names).__name__}, not a list or a mapping of "
@@ -254,8 +214,7 @@ def _names_from_label_names(label_names: Any, label_descriptions: Any, num_seen:
         raise UnknownSeenClassesError(
             f"The `label_names` of the model's config are not all texts. Pass `seen_class_names` ({num_seen} names in logit order)."
         )
-    descriptions = label_descriptions if isinstance(label_descriptions, Mapping) else {}
-    return [_from_label(label, descriptions.get(label)) for label in labels]
+    return _from_labels(labels, label_descriptions if isinstance(label_descriptions, Mapping) else {})
 
 
 def _in_index_order(label_names: Mapping[Any, Any], num_seen: int) -> list[Any]:
@@ -270,28 +229,67 @@ def _in_index_order(label_names: Mapping[Any, Any], num_seen: int) -> list[Any]:
     return [by_index[str(index)] for index in range(num_seen)]
 
 
-def _from_label(label: str, description: object = None) -> ClassName:
-    """Make a class from a label of a config or a label set, and what the config says about that label."""
+def _from_labels(labels: Sequence[str], descriptions: Mapping[str, Any] | None = None) -> list[ClassName]:
+    """Make the classes of a head; numbers before the names are taken off where every label has one."""
+    numbered = all(_NUMBER_BEFORE.fullmatch(label.strip()) or _KINGDOM.match(label.strip()) for label in labels)
+    return [class_from_label(label, (descriptions or {}).get(label), numbered=numbered) for label in labels]
+
+
+def class_from_label(label: str, description: object = None, *, numbered: bool = False) -> ClassName:
+    """Make a class from a label, and what the config says about that label.
+
+    Args:
+        label: Of a config, a label set or a list of names.
+        description: The config's text for it, if any.
+        numbered: Whether a number before the name is one of a list, and no part of it.
+    """
     label = label.strip()
-    synset = _synset_of_label(label)
-    if synset is not None:
-        return ClassName(synset.lemmas[0], synset=synset, synonyms=synset.lemmas[1:], label=label)
+    sense = _sense_of_label(label)
+    if sense is not None:
+        lemmas = load_senses().synset_names(sense.wnid or "") or sense.names
+        return ClassName(lemmas[0], sense=sense, synonyms=lemmas[1:], label=label)
     text = description.strip() if isinstance(description, str) else ""
     names, definition = _split_description(text)
     opaque = is_wnid(label) or _OPAQUE_LABEL.fullmatch(label) is not None
     if names and (opaque or match_key(names[0]) == match_key(label)):
         name = names[0] if opaque else label
         return ClassName(name, description=definition or None, synonyms=tuple(names[1:]), label=label)
-    return ClassName(label, description=text or None, label=label)
+    return ClassName(_name_in_label(label, numbered), description=text or None, label=label)
 
 
-def _synset_of_label(label: str) -> Synset | None:
-    """Read a label that names one synset for certain: its id, or all its lemmas ("tench, Tinca tinca")."""
-    lexicon = load_lexicon()
-    if is_wnid(label) or "," not in label:
-        return lexicon.by_wnid(label)
-    written_alike = [synset for synset in lexicon.find(label) if ", ".join(synset.lemmas) == label]
-    return written_alike[0] if len(written_alike) == 1 else None
+def _name_in_label(label: str, numbered: bool) -> str:
+    """What names the class in a label: the part after a number, the end of a path; spaces instead of underscores."""
+    if _KINGDOM.match(label):
+        return " ".join(label.split("_")[-2:])
+    found = _NUMBER_BEFORE.fullmatch(label) if numbered else None
+    name = found["name"] if found else label
+    spaced = " ".join(name.replace("_", " ").split()) or name
+    if "/" in name and not load_senses().find(spaced):
+        steps = [step for step in spaced.split("/") if len(step.strip()) > 1]
+        ends = [" ".join(steps[-count:]) for count in (2, 1) if len(steps) >= count]
+        return next((end for end in ends if load_senses().find(end)), spaced)
+    return spaced
+
+
+def _sense_of_label(label: str) -> Sense | None:
+    """Read a label that names one sense for certain: by its id, or by all its lemmas ("tench, Tinca tinca")."""
+    senses = load_senses()
+    if is_wnid(label):
+        return senses.by_wnid(label)
+    found = _WNID_BEFORE.fullmatch(label)
+    if found and (sense := senses.by_wnid(found["wnid"])):
+        return sense
+    wnid = _wnid_by_lemmas().get(label) if "," in label else None
+    return senses.by_wnid(wnid) if wnid else None
+
+
+@functools.cache
+def _wnid_by_lemmas() -> dict[str, str]:
+    """All lemmas of a synset as timm writes them -> its id, where no other has the same."""
+    written: dict[str, list[str]] = {}
+    for wnid, synset in read_synsets().items():
+        written.setdefault(", ".join(synset.lemmas), []).append(wnid)
+    return {lemmas: wnids[0] for lemmas, wnids in written.items() if len(wnids) == 1}
 
 
 def _split_description(text: str) -> tuple[list[str], str]:
@@ -350,120 +348,35 @@ def _label_set_key(name: str) -> str:
     return re.sub(r"[-_\s]", "", name.casefold())
 
 
-# ---- unseen classes -------------------------------------------------------------------------------------------------
-
-
-def _as_list(names: object) -> list[Any]:
-    must_be = "`unseen_class_names` must be a list of names, got"
-    if isinstance(names, str):
-        raise ArgumentTypeError(f"{must_be} the string {names!r}. Write [{names!r}] for a single class.")
-    if isinstance(names, set | frozenset):
-        raise ArgumentTypeError(f"{must_be} a {type(names).__name__}, which has no order for the new outputs. Write sorted(…).")
-    if isinstance(names, bytes | bytearray) or not isinstance(names, Iterable):
-        raise ArgumentTypeError(f"{must_be} {type(names).__name__}. Write ['okapi'] for a single class.")
-    return list(names)
-
-
-def _read_descriptions(given: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the descriptions of a mapping name -> description, less the names that have none."""
-    wrong = [name for name, text in given.items() if text is not None and not (isinstance(text, str) and text.strip())]
-    if wrong:
-        raise DescriptionError(
-            f"{len(wrong)} of {len(given)} descriptions in `unseen_class_names` are not texts: "
-            f"{list_some(f'{name!r} has {given[name]!r}' for name in wrong)}. Give a text, or None for no description."
-        )
-    return {name: text.strip() for name, text in given.items() if text is not None}
-
-
-def _clashing_names(
-    names: Sequence[str], unseen: Sequence[ClassName], seen: Sequence[ClassName], num_seen: int, lexicon: Lexicon
-) -> dict[int, str]:
-    """Find names that the model has already or that are given twice: position -> what is wrong."""
-    seen_positions = _positions_by_key(seen, num_seen, lexicon)
-    given_at: dict[str, list[int]] = {}
-    for position, entry in enumerate(unseen):
-        if match_key(entry.name):
-            given_at.setdefault(_unseen_key(entry, lexicon), []).append(position)
-    problems: dict[int, str] = {}
-    for key, positions in given_at.items():
-        first = names[positions[0]]
-        known_key = next((known for known in (key, _hinted_key(unseen[positions[0]], lexicon)) if known in seen_positions), None)
-        if known_key is not None:
-            known_at = seen_positions[known_key]
-            number = "class" if len(known_at) == 1 else "classes"
-            kind = "seen" if known_at[0] < num_seen else "injected"
-            problems |= dict.fromkeys(positions, "")
-            problems[positions[0]] = f"{first!r} is already {kind} {number} {_and(known_at)}"
-        elif len(positions) > 1:
-            problems |= dict.fromkeys(positions[1:], "")
-            problems[positions[1]] = _given_twice(first, positions, names)
-    return problems
-
-
-def _given_twice(first: str, positions: Sequence[int], names: Sequence[str]) -> str:
-    times = "twice" if len(positions) == 2 else f"{len(positions)} times"
-    spellings = list(dict.fromkeys(repr(names[position]) for position in positions))
-    written = f", as {_and(spellings)}" if len(spellings) > 1 else ""
-    return f"{first!r} is given {times} (positions {_and(positions)}{written})"
-
-
-def _unseen_key(entry: ClassName, lexicon: Lexicon) -> str:
-    """A name that was given as an id means that synset alone; any other means whatever the word means."""
-    return entry.synset.wnid if entry.synset else lexicon.word_key(entry.name)
-
-
-def _hinted_key(entry: ClassName, lexicon: Lexicon) -> str | None:
-    """The synset that the hint in a name picks, unless the user describes the class otherwise."""
-    synset = None if entry.synset or entry.description else lexicon.hinted_sense(entry.name)
-    return synset.wnid if synset else None
-
-
-def _positions_by_key(seen: Sequence[ClassName], num_seen: int, lexicon: Lexicon) -> dict[str, list[int]]:
-    """Index the seen classes by everything that they are called."""
-    positions: dict[str, list[int]] = {}
-    fields = fields_of_classes(seen[:num_seen], lexicon)
-    for position, entry in enumerate(seen):
-        for key in _keys_of(entry, lexicon, fields):
-            positions.setdefault(key, []).append(position)
-    return positions
-
-
-def _keys_of(entry: ClassName, lexicon: Lexicon, fields: frozenset[str]) -> set[str]:
-    names = [entry.name, *entry.synonyms, *([entry.label] if entry.label else [])]
-    keys = {match_key(name) for name in names}
-    if entry.synset is None:
-        keys.update(lexicon.word_key(name) for name in names)
-    synset = synset_of_text(entry, lexicon, fields)  # so that an unseen synonym, which would get the same text, is the same class
-    if synset is not None:
-        keys.add(synset.wnid)
-        keys.update(match_key(lemma) for lemma in synset.lemmas)
-    return keys
-
-
 # ---- shared ---------------------------------------------------------------------------------------------------------
 
 
-def _check_strings(argument: str, names: Sequence[object]) -> None:
+def check_strings(argument: str, names: Sequence[object]) -> None:
+    """Refuse what is no string, all at once.
+
+    Raises:
+        ArgumentTypeError: With the first of them.
+    """
     wrong = [(position, name) for position, name in enumerate(names) if not isinstance(name, str)]
     if wrong:
         listed = list_some(f"{name!r} ({type(name).__name__}) at position {position}" for position, name in wrong)
         raise ArgumentTypeError(f"`{argument}` must hold strings only, got {listed}. Write each name as a string.")
 
 
-def _unusable_names(names: Sequence[str]) -> dict[int, str]:
-    """Find names that no class can have: position -> what is wrong."""
+def unusable_names(names: Sequence[str], *, may_be_signs: bool = False) -> dict[int, str]:
+    """Find names that no class can have: position -> what is wrong. Seen classes may be signs, such as ":)"."""
     problems: dict[int, str] = {}
     for position, name in enumerate(names):
         if not name:
             problems[position] = f"the name at position {position} is empty"
         elif any(unicodedata.category(character) in _UNWRITABLE_CATEGORIES for character in name):
             problems[position] = f"{name!r} has a control character"
-        elif not match_key(name):
+        elif not may_be_signs and not match_key(name):
             problems[position] = f"{name!r} has no letters or digits"
     return problems
 
 
-def _raise_problems(what: str, problems: Mapping[int, str], num_names: int, remedy: str) -> None:
+def raise_name_problems(what: str, problems: Mapping[int, str], num_names: int, remedy: str) -> None:
     """Raise all problems in one error, in the order of the names; an empty text adds to the count alone."""
     if not problems:
         return
@@ -472,14 +385,8 @@ def _raise_problems(what: str, problems: Mapping[int, str], num_names: int, reme
     raise ClassNameError(f"{len(problems)} of {num_names} {what}: {join_problems(texts)}. {remedy} {them}.")
 
 
-def join_problems(problems: Sequence[str]) -> str:
-    """Write the first problems, and how many more there are."""
-    more = len(problems) - MAX_PROBLEMS
-    text = "; ".join(problems[:MAX_PROBLEMS])
-    return f"{text}; and {more} more" if more > 0 else text
-
-
-def _and(items: Sequence[object]) -> str:
+def join_with_and(items: Sequence[object]) -> str:
+    """Write "1, 2 and 3"."""
     texts = [str(item) for item in items]
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 

@@ -1,26 +1,35 @@
-"""The text of each class: its names and what is said about it.
+"""The text of each class: what it is called, what it is, and what photos of it show.
 
-Seen and unseen classes go through the same rule, because a mapper that learned from one kind of text predicts badly
-from another. Of what can be said about a class, the first that exists is taken:
-
-1. what the user wrote for it, or the WordNet id that the user chose;
-2. timm's definition of the synset that the class's own label names;
-3. what the model's config says about its label;
-4. timm's definition of the likeliest meaning of its name; of equally good ones, that from a field that is usual for the head.
+Seen and unseen classes go through the same rule, because a mapper that learned from one kind of text predicts badly from another.
+A class has, as far as they exist: timm's definition of its sense, or what the model's config says about its label; the lexicon's
+sentence on what a photo of it shows; the texts that the user wrote for it, beside these; and its kind, the lexicon's or that of
+the last word of a name that nobody knows ("electric scooter" is a scooter).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
-from timm_inject.errors import ArgumentTypeError, ArgumentValueError, DescriptionError, list_some
-from timm_inject.text.names import MAX_PROBLEMS, ClassName, fields_of_classes, join_problems, synset_of_text
-from timm_inject.text.synsets import Lexicon, Synset, is_wnid, load_lexicon, match_key
+from timm_inject.errors import (
+    MAX_PROBLEMS,
+    ArgumentTypeError,
+    ArgumentValueError,
+    DescriptionError,
+    join_problems,
+    list_some,
+)
+from timm_inject.text.names import ClassName, kinds_of_classes, sense_of_class
+from timm_inject.text.senses import Sense, load_senses
+from timm_inject.text.words import is_wnid, match_key
 
-__all__ = ["ClassText", "DescriptionSource", "resolve_class_texts"]
+__all__ = ["ClassText", "Descriptions", "TextSource", "resolve_class_texts"]
 
-DescriptionSource = Literal["user", "config", "timm", "none"]
+TextSource = Literal["user", "lexicon", "timm", "config", "none"]
+# What users may pass as `descriptions`: a callable gets the names that the lexicon lacks and gives a text for each.
+Descriptions = Mapping[str, str | Sequence[str]] | Callable[[list[str]], Sequence[str]] | Literal["auto"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,52 +38,68 @@ class ClassText:
 
     Attributes:
         name: The class name.
-        lemmas: The name, then its synonyms; no two with the same `match_key`.
-        descriptions: Texts to embed and average; empty for a name alone.
-        synset: The meaning that was taken, or None.
-        source: Who says so: the user, the model's config, or timm's synset definitions; "none" for a name alone.
-        alternatives: Further meanings of the name that were not taken, likeliest first.
+        lemmas: The name, then other names of the same class; no two with the same `match_key`.
+        definition: What it is: timm's definition of the sense, or what the model's config says; or None.
+        sentence: What a photo of it shows, as the lexicon says; or None.
+        user_texts: What the user wrote for it.
+        kind: Path in the lexicon's tree of kinds, "food/baked/flat bread"; or None.
+        sense: The sense that was taken, or None.
+        source: Where the text comes from that says most: the user, the lexicon, timm's synsets, the model's config; "none" for a
+            name alone.
+        alternatives: Further senses of the name that were not taken, likeliest first.
     """
 
     name: str
     lemmas: tuple[str, ...]
-    descriptions: tuple[str, ...] = ()
-    synset: Synset | None = None
-    source: DescriptionSource = "none"
-    alternatives: tuple[Synset, ...] = ()
+    definition: str | None = None
+    sentence: str | None = None
+    user_texts: tuple[str, ...] = ()
+    kind: str | None = None
+    sense: Sense | None = None
+    source: TextSource = "none"
+    alternatives: tuple[Sense, ...] = ()
 
     @property
-    def description(self) -> str | None:
-        """The first description, or None."""
-        return self.descriptions[0] if self.descriptions else None
+    def seen_in_photos(self) -> tuple[str, ...]:
+        """The texts on what is seen: the user's, then the lexicon's."""
+        return (*self.user_texts, *((self.sentence,) if self.sentence else ()))
+
+    @property
+    def descriptions(self) -> tuple[str, ...]:
+        """Every text beside the name."""
+        return (*self.seen_in_photos, *((self.definition,) if self.definition else ()))
+
+    @property
+    def wnid(self) -> str | None:
+        """The sense's WordNet id, or None."""
+        return self.sense.wnid if self.sense else None
 
     def describe(self) -> str:
-        """Write one line that shows which description was taken, so that a reader can correct it.
+        """Write one line that shows which meaning was taken, so that a reader can correct it.
 
-        For example "dahlia: any of several plants … (timm, n11960245 dahlia)".
+        For example "dahlia: many narrow petals … (lexicon, plant/flower/daisy-like)".
         """
         if not self.descriptions:
             return f"{self.name} (no description)"
-        more = f" (and {len(self.descriptions) - 1} more)" if len(self.descriptions) > 1 else ""
-        source = f"{self.source}, {self.synset.wnid} {self.synset.lemmas[0]}" if self.synset else self.source
-        others = ", ".join(f"{other.wnid} {other.lemmas[0]}" for other in self.alternatives)
-        return f"{self.name}: {self.descriptions[0]}{more} ({source}{'; or ' + others if others else ''})"
+        more = len(self.descriptions) - 1
+        origin = ", ".join(part for part in (self.source, self.kind, self.wnid) if part)
+        others = "; ".join(f"or {other.names[0]} ({other.kind or other.wnid})" for other in self.alternatives)
+        return f"{self.name}: {self.descriptions[0]}{f' (and {more} more)' if more else ''} ({origin}{'; ' + others if others else ''})"
 
 
 def resolve_class_texts(
-    seen: Sequence[ClassName],
-    unseen: Sequence[ClassName],
-    descriptions: Literal["auto"] | Mapping[str, str | Sequence[str]] | None = "auto",
+    seen: Sequence[ClassName], unseen: Sequence[ClassName], descriptions: Descriptions = "auto"
 ) -> tuple[list[ClassText], list[ClassText]]:
     """Find the text of every class, seen and unseen by the same rule.
 
     Args:
         seen: The classes that the model knows.
         unseen: The classes to add.
-        descriptions: "auto" looks descriptions up. A mapping supplies them by class name (or by a label of the model's
-            config, such as a WordNet id, to tell apart classes of one name): a text, several texts, or the WordNet id
-            of the meaning to take; classes that it does not name are looked up. None uses names alone, but for the
-            descriptions that came with the unseen names, which the user gave on purpose.
+        descriptions: "auto" looks senses up in the lexicon and in timm's synsets. A mapping adds texts by class name (or by a label
+            of the model's config, such as a WordNet id, to tell apart classes of one name): a text or several, which stand beside
+            what is looked up; the WordNet id of the sense to take; or such an id and texts. A callable `names -> texts`, such as
+            `LanguageModel`, writes a text for each class that neither the lexicon nor the user describes. None uses names alone,
+            but for the texts that came with the unseen names, which the user gave on purpose.
 
     Returns:
         The texts of the seen and of the unseen classes, in the given order.
@@ -83,47 +108,85 @@ def resolve_class_texts(
         ArgumentValueError, ArgumentTypeError: `descriptions` is none of these.
         DescriptionError: A key names no class or several, or a description is not a text.
     """
-    if isinstance(descriptions, str) and descriptions != "auto":
-        raise ArgumentValueError(
-            f"`descriptions` must be \"auto\", a mapping name -> description, or None, got '{descriptions}'. "
-            "Write {'okapi': 'a striped relative of the giraffe'} for a description of your own."
-        )
-    if descriptions is not None and not isinstance(descriptions, str | Mapping):
-        raise ArgumentTypeError(
-            '`descriptions` must be "auto", a mapping name -> description, or None, '
-            f"got {type(descriptions).__name__}. Write {{'okapi': 'a striped relative of the giraffe'}}."
-        )
+    _check_descriptions(descriptions)
     classes = [*seen, *unseen]
-    lexicon = load_lexicon()
-    fields = fields_of_classes(seen, lexicon)
-    # Two classes of one meaning would have one text; what the user says of a seen class comes later and is let be.
-    taken = {synset.wnid: entry.name for entry in seen if (synset := synset_of_text(entry, lexicon, fields))}
-    from_user = _texts_from_user(classes, len(seen), descriptions if isinstance(descriptions, Mapping) else {}, lexicon, taken)
+    kinds = kinds_of_classes(seen)
+    # Two classes of one sense would have one text; what the user says of a seen class comes later and is let be.
+    taken = {sense.wnid: entry.name for entry in seen if (sense := sense_of_class(entry, kinds)) and sense.wnid}
+    from_user = _texts_from_user(classes, len(seen), descriptions if isinstance(descriptions, Mapping) else {}, taken)
     look_up = descriptions is not None
-    texts = [_text_of(entry, from_user.get(position, ()), look_up, lexicon, fields) for position, entry in enumerate(classes)]
+    texts = [_text_of(entry, from_user.get(position, ()), look_up, kinds) for position, entry in enumerate(classes)]
+    if callable(descriptions):
+        texts = _add_written(texts, descriptions)
     return texts[: len(seen)], texts[len(seen) :]
 
 
-def _text_of(entry: ClassName, from_user: tuple[str, ...], look_up: bool, lexicon: Lexicon, fields: frozenset[str]) -> ClassText:
+def _check_descriptions(descriptions: object) -> None:
+    if isinstance(descriptions, str) and descriptions != "auto":
+        raise ArgumentValueError(
+            '`descriptions` must be "auto", a mapping name -> description, a callable names -> texts, or None, got '
+            f"'{descriptions}'. Write {{'okapi': 'a striped relative of the giraffe'}} for a description of your own."
+        )
+    if not (descriptions is None or isinstance(descriptions, str | Mapping) or callable(descriptions)):
+        raise ArgumentTypeError(
+            '`descriptions` must be "auto", a mapping name -> description, a callable names -> texts, or None, '
+            f"got {type(descriptions).__name__}. Write {{'okapi': 'a striped relative of the giraffe'}}."
+        )
+
+
+def _text_of(entry: ClassName, from_user: tuple[str, ...], look_up: bool, kinds: frozenset[str]) -> ClassText:
     """Apply the one rule, for seen and unseen classes alike."""
-    if from_user:
-        chosen = _chosen_synset(from_user, lexicon)
-        if chosen is not None:
-            return _from_synset(entry, chosen)
-        return ClassText(entry.name, _lemmas(entry), from_user, entry.synset, "user")
-    if not look_up:
-        return ClassText(entry.name, (entry.name,), synset=entry.synset)
-    if entry.synset is not None:
-        return _from_synset(entry, entry.synset)
-    if entry.description:
-        return ClassText(entry.name, _lemmas(entry), (entry.description,), source="config")
-    found = lexicon.find(entry.name, fields)
-    return _from_synset(entry, found[0], found[1:]) if found else ClassText(entry.name, _lemmas(entry))
+    senses = load_senses()
+    chosen = senses.by_wnid(from_user[0].strip()) if from_user and is_wnid(from_user[0]) else None
+    user_texts = from_user[1:] if chosen else from_user
+    if not look_up and not chosen:
+        return ClassText(entry.name, (entry.name,), user_texts=user_texts, source="user" if user_texts else "none")
+    found = (chosen,) if chosen else (entry.sense,) if entry.sense else senses.find(entry.name, kinds)
+    sense = found[0] if found else None
+    definition = (sense.definition if sense else None) or (None if entry.description in user_texts else entry.description)
+    kind = sense.kind if sense else senses.kind_of_hint(entry.name)
+    if sense is None and kind is None and (noun := senses.head_noun(entry.name, kinds)):
+        kind = noun.kind
+    return ClassText(
+        name=entry.name,
+        lemmas=_lemmas(entry, sense.names if sense else ()),
+        definition=definition,
+        sentence=sense.sentence if sense else None,
+        user_texts=user_texts,
+        kind=kind,
+        sense=sense,
+        source=_source(user_texts, sense, definition),
+        alternatives=found[1:],
+    )
 
 
-def _from_synset(entry: ClassName, synset: Synset, alternatives: tuple[Synset, ...] = ()) -> ClassText:
-    lemmas = _lemmas(entry, synset.lemmas)
-    return ClassText(entry.name, lemmas, (synset.definition,), synset, "timm", alternatives)
+def _source(user_texts: Sequence[str], sense: Sense | None, definition: str | None) -> TextSource:
+    if user_texts:
+        return "user"
+    if sense and sense.sentence:
+        return "lexicon"
+    if definition is None:
+        return "none"
+    return "timm" if sense and sense.definition else "config"
+
+
+def _add_written(texts: Sequence[ClassText], write: Callable[[list[str]], Sequence[str]]) -> list[ClassText]:
+    """Have a text written for each class that nobody describes by what is seen."""
+    lacking = [position for position, text in enumerate(texts) if not text.seen_in_photos]
+    if not lacking:
+        return list(texts)
+    names = [texts[position].name for position in lacking]
+    written = write(names)
+    if isinstance(written, str) or len(written) != len(names) or not all(isinstance(t, str) and t.strip() for t in written):
+        raise DescriptionError(
+            f"`descriptions` was called with {len(names)} names and must give as many texts, one a name, in that order; got "
+            f"{type(written).__name__} {written!r:.200}."
+        )
+    made = dict(zip(lacking, written, strict=True))
+    return [
+        replace(text, user_texts=(made[position].strip(),), source="user") if position in made else text
+        for position, text in enumerate(texts)
+    ]
 
 
 def _lemmas(entry: ClassName, more: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -133,10 +196,6 @@ def _lemmas(entry: ClassName, more: tuple[str, ...] = ()) -> tuple[str, ...]:
     return tuple(by_key.values())
 
 
-def _chosen_synset(texts: Sequence[str], lexicon: Lexicon) -> Synset | None:
-    return lexicon.by_wnid(texts[0].strip()) if len(texts) == 1 else None
-
-
 # ---- what the user wrote --------------------------------------------------------------------------------------------
 
 
@@ -144,7 +203,6 @@ def _texts_from_user(
     classes: Sequence[ClassName],
     num_seen: int,
     mapping: Mapping[str, str | Sequence[str]],
-    lexicon: Lexicon,
     taken: Mapping[str, str],
 ) -> dict[int, tuple[str, ...]]:
     """Return position of a class -> what the user wrote for it, with the names and through `descriptions`."""
@@ -155,7 +213,7 @@ def _texts_from_user(
     problems = [
         f"{classes[position].name!r} has {problem}"
         for position, texts in from_names.items()
-        if (problem := _problem_with(texts, lexicon, taken))
+        if (problem := _problem_with(texts, taken))
     ]
     from_mapping: dict[int, tuple[str, ...]] = {}
     key_of: dict[int, str] = {}
@@ -164,7 +222,7 @@ def _texts_from_user(
         texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else ()
         positions = finder.positions(key)
         is_new = positions != [] and positions[0] >= num_seen
-        problem = _problem_with(texts, lexicon, taken if is_new else {}, value)
+        problem = _problem_with(texts, taken if is_new else {}, value)
         if len(positions) != 1:
             # The search for a near name is slow and only the first problems are shown.
             problems.append(finder.explain(key, positions) if len(problems) < MAX_PROBLEMS else "")
@@ -181,12 +239,12 @@ def _texts_from_user(
         num_given = len(mapping) + len(from_names)
         raise DescriptionError(
             f"{len(problems)} of {num_given} descriptions cannot be used: {join_problems(problems)}. "
-            "Each must be a text, several texts, or a WordNet id, under the name of one seen or unseen class."
+            "Each must be a text, several texts, a WordNet id, or an id and texts, under the name of one seen or unseen class."
         )
     return from_names | from_mapping
 
 
-def _problem_with(texts: Sequence[object], lexicon: Lexicon, taken: Mapping[str, str], given: object = None) -> str | None:
+def _problem_with(texts: Sequence[object], taken: Mapping[str, str], given: object = None) -> str | None:
     """Say what the class "has" that is no description of it, or None where the texts are fine.
 
     `taken` is WordNet id -> name of the classes whose ids it cannot have.
@@ -196,10 +254,13 @@ def _problem_with(texts: Sequence[object], lexicon: Lexicon, taken: Mapping[str,
     written = [text for text in texts if isinstance(text, str)]
     if not all(text.strip() for text in written):
         return "an empty text"
-    unknown = [text for text in written if is_wnid(text) and (len(written) > 1 or not _chosen_synset([text], lexicon))]
-    if unknown:
-        why = "which must stand alone" if len(written) > 1 else "which timm has no definition for"
-        return f"the WordNet id {unknown[0]!r}, {why}"
+    ids = [text for text in written if is_wnid(text)]
+    if ids and not is_wnid(written[0]):
+        return f"the WordNet id {ids[0]!r} after a text; the id comes first"
+    if len(ids) > 1:
+        return f"{len(ids)} WordNet ids; a class has one sense"
+    if ids and load_senses().by_wnid(ids[0].strip()) is None:
+        return f"the WordNet id {ids[0]!r}, which timm has no definition for"
     wnid = written[0].strip()
     return f"the WordNet id {wnid!r}, which is the seen class {taken[wnid]!r}" if wnid in taken else None
 
