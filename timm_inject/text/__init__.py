@@ -10,6 +10,7 @@ from timm_inject.text.encoder import (
     TextEncoder,
     resolve_encoder,
 )
+from timm_inject.text.language_model import LanguageModel
 from timm_inject.text.names import ClassName, label_names_for_config, resolve_seen_class_names
 from timm_inject.text.new_names import resolve_unseen_class_names
 from timm_inject.text.precomputed import PrecomputedEncoder
@@ -25,6 +26,7 @@ __all__ = [
     "Descriptions",
     "EncoderHandle",
     "EncoderSource",
+    "LanguageModel",
     "PrecomputedEncoder",
     "ProgressCallback",
     "Sense",
