@@ -13,6 +13,7 @@ from timm.models import PretrainedCfg, save_for_hf
 from torch import Tensor, nn
 
 from tests.helpers import (
+    HEAD_PATHS,
     NAMES,
     add,
     every_small_kind,

@@ -1,18 +1,13 @@
+"""Scores on labelled photos."""
+
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.helpers import NAMES, WordEncoder, needs_offline
-from timm_inject import ArgumentTypeError, ArgumentValueError, ClassNameError, ImageError, classify, evaluate, inject
-from timm_inject.cli.report import score_lines
-from timm_inject.images.evaluation import GzslScores, gzsl_scores
-
-
-@pytest.fixture
-def patched(small_model):
-    inject(small_model, ["okapi", "coyote"], encoder=WordEncoder())
-    return small_model
+from tests.helpers import NAMES, needs_offline
+from timm_inject import ClassNameError, ImageError, classify, evaluate
+from timm_inject.images.evaluation import gzsl_scores
 
 
 def _images(folder, *names):
@@ -52,7 +47,7 @@ def test_folder_dataset_and_loader_agree(patched, tmp_path):
     patched.train()
     scores = evaluate(patched, folder)
     assert all(module.training for module in patched.modules())
-    assert set(scores.accuracy_of_class) == {"zebra", "school bus", "okapi", "coyote"}
+    assert set(scores.accuracy_of_class) == {"zebra", "school bus", "okapi", "electric scooter"}
     images = torch.rand(4, 3, 64, 64)
     dataset = TensorDataset(images, torch.tensor([6, 8, 10, 11]))
     one = evaluate(patched, dataset, batch_size=2)
@@ -94,36 +89,7 @@ def test_an_image_that_does_not_open_is_named(patched, tmp_path):
         classify(patched, [tmp_path])
 
 
-def test_classify_gives_the_likeliest_first_and_marks_new_ones(patched):
-    (top,) = classify(patched, [Image.new("RGB", (64, 64))], top=12)
-    assert [entry.probability for entry in top] == sorted((entry.probability for entry in top), reverse=True)
-    assert {entry.name for entry in top if entry.is_new} == {"okapi", "coyote"}
-    assert sum(entry.probability for entry in top) == pytest.approx(1)
-
-
 @needs_offline
 def test_folders_may_be_named_by_wordnet_id_or_synonym(packaged_model, tmp_path):
     scores = evaluate(packaged_model, _images(tmp_path, "n11939491", "Tinca tinca"))
     assert list(scores.accuracy_of_class) == ["tench", "daisy"]
-
-
-@pytest.mark.parametrize(
-    ("accuracy_of_class", "num_images", "line"),
-    [({"okapi": 1.0}, 1, "1 image of 1 class"), ({"okapi": 1.0, "zebra": 0.5}, 3, "3 images of 2 classes")],
-)
-def test_the_first_line_of_the_scores_counts_images_and_classes(accuracy_of_class, num_images, line):
-    assert score_lines(GzslScores(None, None, 1.0, None, None, accuracy_of_class, num_images))[0] == line
-
-
-@pytest.mark.parametrize(
-    ("images", "options", "error", "message"),
-    [
-        ("photo.jpg", {}, ArgumentTypeError, "`images` must be a sequence of files or PIL images, got one str. Put it in a list: "),
-        (Image.new("RGB", (8, 8)), {}, ArgumentTypeError, "`images` must be a sequence of files or PIL images, got one Image. "),
-        ([], {"top": 0}, ArgumentValueError, "`top` must be at least 1, got 0."),
-    ],
-)
-def test_classify_refuses_what_is_no_list_of_images(small_model, images, options, error, message):
-    with pytest.raises(error) as caught:
-        classify(small_model, images, **options)
-    assert str(caught.value).startswith(message)
