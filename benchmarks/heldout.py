@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.ablation import PARTS_STEPS, PartsMapper
+from benchmarks.ablation import PARTS_STEPS
 from benchmarks.descriptors import imagenet_descriptors
 from benchmarks.images import ImageHead, add_head_options, load_heads
 from benchmarks.plots import plot_bars, plot_seen_unseen, plot_self_score
@@ -48,9 +48,7 @@ _TEXT_NOTES = {
     "conceptnet": "by the ICIS authors' vectors",
 }
 WORDS = ("synset", "lemma", "no-kind", "sentence", "definition", "name", "new-definition", "new-sentence", "new-name")
-_LOOKED_UP = WORDS
 _VECTORS = ("wiki2vec", "conceptnet")
-_TEXTS = (*_LOOKED_UP, "described", *_VECTORS)
 _PARTS = ("table", "test", "parts")
 _VALIDATION_SEED = 2026
 
@@ -63,22 +61,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--folds", type=int, default=5, metavar="N", help=text)
     text = f"of {', '.join(_PARTS)}"
     command.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=text)
-    command.add_argument(
-        "--texts",
-        nargs="+",
-        choices=_TEXTS,
-        default=["lemma"],
-        help=f"how hidden classes are told. {text_notes()} Every method is run for the first, icis and kernel-ridge for further ones",
-    )
+    notes = " ".join(f"{name}: {note}." for name, note in _TEXT_NOTES.items())
+    text = f"how hidden classes are told. {notes} Every method is run for the first, {' and '.join(MAIN_MAPPERS)} for further ones"
+    command.add_argument("--texts", nargs="+", choices=list(_TEXT_NOTES), default=["lemma"], help=text)
     text = "for wiki2vec and conceptnet: the folder that holds theirs"
     command.add_argument("--vectors", type=Path, metavar="DIR", help=text)
     command.add_argument("--descriptions", type=Path, metavar="FILE", help="JSON: class name or WordNet id -> text or texts")
     add_plots_option(command)
-
-
-def text_notes() -> str:
-    """What each way of telling classes means."""
-    return " ".join(f"{name}: {note}." for name, note in _TEXT_NOTES.items())
 
 
 def run(options: argparse.Namespace) -> None:
@@ -96,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
     session = Session(options)
     benchmarks = []
     for head in load_heads(options, session.progress):
-        vectors = {kind: imagenet_descriptors(kind, head.names, data_root=options.vectors) for kind in kinds}
+        vectors = {kind: imagenet_descriptors(head.names, kind, options.vectors) for kind in kinds}
         benchmarks.append(HeldOutBenchmark(head, encoder, descriptions, vectors, session.progress))
     session.run(
         unit
@@ -156,10 +145,12 @@ class HeldOutBenchmark:
         self.head = head
         self._encoder = encoder
         self._descriptions = descriptions or {}
+        self._vectors = vectors or {}
         self._progress = progress
-        self._descriptors = {kind: (part, part) for kind, part in (vectors or {}).items()}
-        told = sorted(self._descriptions.items())
-        self.data = data_fingerprint(head.rows, head.features, head.labels, encoder.encoder_id, told)
+        self._texts: dict[str, tuple[list[ClassText], list[ClassText]]] = {}
+        self._seen_descriptors: dict[str, Tensor] = {}
+        described = sorted(self._descriptions.items())
+        self.data = data_fingerprint(head.rows, head.features, head.labels, encoder.encoder_id, described)
 
     def units(
         self,
@@ -182,10 +173,10 @@ class HeldOutBenchmark:
         main = [method for method in MAIN_MAPPERS if method in methods] or methods
         jobs = [("parts", texts[0], step) for step in PARTS_STEPS]
         jobs += [("test", texts[0], method) for method in main]
-        jobs += [("table", told, method) for told in texts for method in (methods if told == texts[0] else main)]
-        for part, told, method in jobs:
+        jobs += [("table", kind, method) for kind in texts for method in (methods if kind == texts[0] else main)]
+        for part, kind, method in jobs:
             for seed, fold in product(seeds, range(num_folds)) if part in parts else ():
-                yield self._unit(part, told, method, seed, fold, self.fold(seed, fold, num_folds))
+                yield self._unit(part, kind, method, seed, fold, self.fold(seed, fold, num_folds))
 
     def _unit(self, part: str, texts: str, method: str, seed: int, fold: int, hidden: Sequence[int]) -> Unit:
         head = self.head
@@ -193,13 +184,14 @@ class HeldOutBenchmark:
         setting = Setting("imagenet", part, "", texts, method, "none", seed, head.name, fold, num_seen, self.data)
         label = f"{head.name}, {part}, {texts}, {method}, seed {seed}, fold {fold}"
         if part == "parts":
-            return raw_unit(label, setting, partial(self.hide, texts, hidden), partial(PartsMapper, PARTS_STEPS[method]))
+            return raw_unit(label, setting, partial(self.hide, texts, hidden), PARTS_STEPS[method])
         if part == "test":
             tested = partial(self.hide, texts, hidden, test_classes_only=True)
             return calibrated_unit(label, setting, tested, ["harmonic"], self._progress)
 
         def problem() -> Problem:
-            return replace(self.hide(texts, hidden), notes=count_senses(head.names, texts, hidden))
+            notes = count_senses(head.names, self._texts_of(texts)[1], hidden) if texts in WORDS else {}
+            return replace(self.hide(texts, hidden), notes=notes)
 
         return calibrated_unit(label, setting, problem, progress=self._progress)
 
@@ -213,48 +205,50 @@ class HeldOutBenchmark:
 
         Args:
             texts: How they are told.
-            classes: In rising order.
+            classes: The new classes; they stand in the order of the head.
             test_classes_only: Keep only images of the classes that are not `validation_classes`.
         """
         head, hidden = self.head, torch.zeros(len(self.head.rows), dtype=torch.bool)
         hidden[list(classes)] = True
-        order = torch.cat([(~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]])
-        logit_of_class = torch.empty_like(order)
-        logit_of_class[order] = torch.arange(len(order))
+        kept, new = (~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]
+        logit_of_class = torch.cat([kept, new]).argsort()
         shown = ~validation_classes(len(hidden))[head.labels] if test_classes_only else slice(None)
-        seen, new = self._encode(texts)
-        return Problem(head.rows[~hidden], seen[~hidden], new[hidden], head.features[shown], logit_of_class[head.labels[shown]])
+        target = logit_of_class[head.labels[shown]]
+        return Problem(head.rows[kept], *self._describe(texts, kept, new), head.features[shown], target)
 
-    def _encode(self, texts: str) -> tuple[Tensor, Tensor]:
-        """Descriptors of every class as a seen one and as a new one."""
-        if texts not in self._descriptors:
-            seen, new = _class_texts(self.head.names, texts, self._descriptions)
-            encode = partial(encode_descriptors, encoder=self._encoder, progress=self._progress)
-            self._descriptors[texts] = encode(seen), encode(new)
-        return self._descriptors[texts]
+    def _describe(self, texts: str, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Descriptors of the classes that are kept and of the new ones."""
+        if texts in self._vectors:
+            return self._vectors[texts][kept], self._vectors[texts][new]
+        if texts not in self._seen_descriptors:
+            self._seen_descriptors[texts] = encode_descriptors(self._texts_of(texts)[0], self._encoder, self._progress)
+        seen = self._seen_descriptors[texts][kept]
+        chosen = [self._texts_of(texts)[1][index] for index in new.tolist()]
+        return seen, encode_descriptors(chosen, self._encoder, self._progress, seen_descriptors=seen)
 
-
-def count_senses(names: Sequence[ClassName], texts: str, hidden: Sequence[int]) -> dict[str, float]:
-    """How many of the hidden names were taken in another sense than the class has, or found no definition."""
-    _, new = _class_texts(names, texts, {}) if texts in _LOOKED_UP else ([], [])
-    pairs = [(names[index].sense, new[index].sense) for index in hidden] if new else []
-    other = sum(true is not None and taken is not None and true != taken for true, taken in pairs)
-    lost = sum(taken is None for _, taken in pairs)
-    return {"new_names": float(len(hidden)), "other_sense": float(other), "no_definition": float(lost)}
+    def _texts_of(self, texts: str) -> tuple[list[ClassText], list[ClassText]]:
+        if texts not in self._texts:
+            self._texts[texts] = class_texts(self.head.names, texts, self._descriptions)
+        return self._texts[texts]
 
 
-def _class_texts(
-    names: Sequence[ClassName], texts: str, descriptions: Mapping[str, str | Sequence[str]]
+def class_texts(
+    names: Sequence[ClassName], texts: str, descriptions: Mapping[str, str | Sequence[str]] | None = None
 ) -> tuple[list[ClassText], list[ClassText]]:
-    """Every class's text where it is seen, and where it is new."""
+    """Every class's text where it is seen, and where it is new.
+
+    Args:
+        names: The classes.
+        texts: How they are told, of those that are no vectors.
+        descriptions: For "described".
+    """
     if texts == "described":
-        described, _ = resolve_class_texts(list(names), [], descriptions)
+        described, _ = resolve_class_texts(names, [], descriptions or {})
         return described, described
     # The name alone, as a user types it: which of its senses it has is for the package to find out.
-    typed = [ClassName(name.name) for name in names]
-    seen, new = resolve_class_texts(list(names), typed)
+    seen, typed = resolve_class_texts(names, [ClassName(name.name) for name in names])
     if texts == "lemma":
-        return seen, new
+        return seen, typed
     new = [_only(text, texts.removeprefix("new-")) for text in seen]
     return (seen if texts.startswith("new-") else new), new
 
@@ -272,6 +266,14 @@ def _only(text: ClassText, part: str) -> ClassText:
         sentence=text.sentence if part == "sentence" else None,
         sense=text.sense,
     )
+
+
+def count_senses(names: Sequence[ClassName], new: Sequence[ClassText], hidden: Sequence[int]) -> dict[str, float]:
+    """How many of the hidden names were taken in another sense than the class has, or found no sense."""
+    pairs = [(names[index].sense, new[index].sense) for index in hidden]
+    other = sum(true is not None and taken is not None and true.key != taken.key for true, taken in pairs)
+    lost = sum(taken is None for _, taken in pairs)
+    return {"new_names": float(len(hidden)), "other_sense": float(other), "no_definition": float(lost)}
 
 
 def _read_descriptions(path: Path | None) -> dict[str, Any] | None:

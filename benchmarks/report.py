@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from statistics import median
 from typing import Any, TypeVar
 
@@ -264,20 +265,16 @@ def parts_table(results: Group) -> str:
     return _section("What each part of the default adds", table, note)
 
 
-def _t1_from(size: int) -> Callable[[Group], str]:
-    def cell(group: Group) -> str:
-        return percent("zsl_accuracy")([result for result in group if result.setting.num_seen == size])
-
-    return cell
-
-
 def curve_table(results: Group) -> str:
     """T1 by the number of seen classes that the mapper learns from."""
     chosen = _chosen(results, part="curve")
     sizes = sorted({result.setting.num_seen for result in chosen}, reverse=True)
-    columns = {"T1 from so many seen classes": field("method")}
-    for size in sizes:
-        columns[str(size)] = _t1_from(size)
+    columns: dict[str, Cell] = {"T1 from so many seen classes": field("method")}
+
+    def of_size(group: Group, size: int) -> str:
+        return percent("zsl_accuracy")([result for result in group if result.setting.num_seen == size])
+
+    columns |= {str(size): partial(of_size, size=size) for size in sizes}
     table = score_table(chosen, ["method"], columns)
     note = _spread_note(chosen)
     if chosen and chosen[0].setting.benchmark == "cub":
@@ -361,10 +358,8 @@ def _senses_note(results: Group) -> str:
     means = [count.mean for count in counts if count]
     if len(means) < 3:
         return ""
-    return (
-        f"Of {means[0]:.0f} hidden names a fold, {means[1]:.1f} on average were taken in another sense and {means[2]:.1f} found no "
-        "definition."
-    )
+    names, other, lost = means
+    return f"Of {names:.0f} hidden names a fold, {other:.1f} on average were taken in another sense and {lost:.1f} found none."
 
 
 # ---- for plots and programs -------------------------------------------------------------------------------------------

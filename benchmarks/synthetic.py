@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks import zsl
+from benchmarks.session import add_method_options
 from benchmarks.xlsa17 import DATASETS, FEATURES_FILE, SPLITS, SPLITS_FILE
 
 
@@ -36,6 +37,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """The options of `synthetic`."""
     command.add_argument("dataset", choices=list(DATASETS), metavar="DATASET", help=f"of {', '.join(DATASETS)}")
     command.set_defaults(descriptors=["att"])
+    add_method_options(command, seeds=[0, 1, 2])
     zsl.add_plan_options(command)
 
 

@@ -18,7 +18,6 @@ from benchmarks.session import Session, add_method_options, chosen_methods
 from benchmarks.units import Problem, calibrated_unit
 from benchmarks.xlsa17 import DATASETS, ZslDataset, add_data_option, data_root_of, load_xlsa17
 from timm_inject.errors import ArgumentValueError
-from timm_inject.text import resolve_encoder
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -43,11 +42,10 @@ def run(options: argparse.Namespace) -> None:
     methods, kind = chosen_methods(options.methods, default="quick"), options.descriptors
     data_root = data_root_of(options)
     dataset = load_xlsa17(data_root, options.dataset)
-    encoder = resolve_encoder(options.encoder) if kind == "names" else None
     session = Session(options)
     head = load_head(options.head, options.imagenet_images, options.output, session.progress)
-    seen = imagenet_descriptors(kind, head.names, data_root=data_root, encoder=encoder)
-    new = dataset_descriptors(dataset, kind, data_root=data_root, encoder=encoder)
+    seen = imagenet_descriptors(head.names, kind, data_root, options.encoder)
+    new = dataset_descriptors(dataset, kind, data_root, options.encoder, seen)
     problem = transfer_problem(dataset, head, seen, new)
     data = data_fingerprint(head.rows, head.labels, dataset.labels, seen, new)
     session.run(

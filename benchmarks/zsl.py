@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.ablation import ABLATION_STEPS, PARTS_STEPS, AblationMapper, PartsMapper
+from benchmarks.ablation import ABLATION_STEPS, PARTS_STEPS, AblationMapper
 from benchmarks.base_classifier import BaseClassifier, Protocol, train_base_classifier
 from benchmarks.descriptors import DESCRIPTORS, dataset_descriptors
 from benchmarks.plots import plot_bars, plot_curve_by_seen_classes, plot_seen_unseen
@@ -20,7 +20,7 @@ from benchmarks.session import Session, add_method_options, add_plots_option, ch
 from benchmarks.units import Problem, Unit, calibrated_unit, raw_unit
 from benchmarks.xlsa17 import DATASETS, ZslDataset, add_data_option, data_root_of, is_published_data, load_xlsa17
 from timm_inject.mappers import IcisPaperMapper, Mapper, create_mapper
-from timm_inject.text import ProgressCallback, resolve_encoder
+from timm_inject.text import ProgressCallback
 
 _PARTS = ("table", "parts", "ablation", "curve")
 _PROTOCOLS: dict[str, tuple[Protocol, ...]] = {"held-out": ("held-out",), "paper": ("paper",), "both": ("held-out", "paper")}
@@ -31,15 +31,15 @@ _CURVE_SIZES = (150, 125, 100, 75, 50, 37, 25, 12)
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of `cub`, `sun` and `awa2`."""
     command.set_defaults(dataset=command.get_default("command"))
-    add_plan_options(command)
+    add_method_options(command, seeds=[0, 1, 2])
     add_data_option(command)
     text = "the first for all tables; with more, also a table of what each is worth"
     command.add_argument("--descriptors", nargs="+", choices=DESCRIPTORS, default=["att"], help=text)
+    add_plan_options(command)
 
 
 def add_plan_options(command: argparse.ArgumentParser) -> None:
     """What is to be measured."""
-    add_method_options(command, seeds=[0, 1, 2])
     text = "where the base classifier's epoch is chosen: on held-out training images, or on the seen test images as published"
     command.add_argument("--protocol", choices=list(_PROTOCOLS), default="held-out", help=text)
     command.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=f"of {', '.join(_PARTS)}")
@@ -57,13 +57,12 @@ def run_on(data_root: Path, options: argparse.Namespace, *, is_made_up: bool = F
     """The same on what lies in this folder."""
     methods = chosen_methods(options.methods, default="all")
     dataset = load_xlsa17(data_root, options.dataset)
-    encoder = resolve_encoder(options.encoder) if "names" in options.descriptors else None
     protocols = _PROTOCOLS[options.protocol]
     session = Session(options)
     bases: dict[tuple[Protocol, int], BaseClassifier] = {}
     benchmarks = []
     for kind in options.descriptors:
-        descriptors = dataset_descriptors(dataset, kind, data_root=data_root, encoder=encoder)
+        descriptors = dataset_descriptors(dataset, kind, data_root, options.encoder)
         benchmarks.append(ZslBenchmark(dataset, descriptors, kind, session.progress, bases, cut_recipe=is_made_up))
     slow_seeds = options.slow_seeds or options.seeds[:1]
     units = list(benchmarks[0].units(methods, options.seeds, slow_seeds, protocols, options.parts))
@@ -155,8 +154,8 @@ class ZslBenchmark:
                 for seed in slow_seeds if method in SLOW_MAPPERS else seeds:
                     yield self._table_unit(protocol, method, seed)
         for seed in seeds if "parts" in parts else ():
-            for name, icis_parts in PARTS_STEPS.items():
-                yield self._raw_unit("parts", "held-out", name, seed, partial(PartsMapper, icis_parts))
+            for name, mapper in PARTS_STEPS.items():
+                yield self._raw_unit("parts", "held-out", name, seed, mapper)
         for method in MAIN_MAPPERS if "curve" in parts else ():
             for seed in seeds if method in methods else ():
                 for size in curve_sizes(len(self._dataset.seen_classes)):

@@ -130,7 +130,13 @@ def related_classes(num_classes=60, descriptor_dim=16, row_dim=24, seed=0):
     return descriptors, rows
 
 
-def run_command(capsys, *arguments):
+def run_command(capsys, *arguments, main=main):
     code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def run_benchmark(capsys, *arguments):
+    from benchmarks.__main__ import main  # which takes a while, and needs the extra `benchmark`
+
+    return run_command(capsys, *arguments, main=main)

@@ -224,11 +224,8 @@ def _measure_evaluate(num_photos: int) -> Iterator[Measurement]:
             coarse = torch.randint(0, 256, (24, 32, 3), generator=generator, dtype=torch.uint8).numpy()
             Image.fromarray(coarse).resize((500, 375)).save(place / f"{number}.jpg", quality=90)
         loader = DataLoader(folder_dataset(model, Path(folder)), batch_size=32)
-        works: dict[str, Callable[[], Any]] = {
-            "evaluate_seconds": partial(evaluate, model, loader),
-            "bare_seconds": partial(_bare_loop, model, loader),
-        }
-        figures = _alternate(works, _EVALUATE_PAIRS)
+        ours, bare = partial(evaluate, model, loader), partial(_bare_loop, model, loader)
+        figures = _alternate({"evaluate_seconds": ours, "bare_seconds": bare}, _EVALUATE_PAIRS)
         # What reading the folder's names costs beside a loader that is there.
         figures["folder_seconds"] = time_of(lambda: evaluate(model, folder, batch_size=32))
     yield Measurement("evaluate", f"{num_photos} photos", "evaluate", figures)

@@ -2,16 +2,19 @@
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.descriptors import class_name_of, dataset_descriptors, imagenet_vectors
-from benchmarks.errors import BenchmarkDataError, BenchmarkFileError
+from benchmarks import BenchmarkDataError, BenchmarkFileError
+from benchmarks.descriptors import dataset_descriptors, imagenet_descriptors
 from benchmarks.synthetic import DatasetSize, write_synthetic
 from benchmarks.xlsa17 import is_published_data, load_xlsa17
+from tests.helpers import WordEncoder
+from timm_inject.text import ClassName
 
 scipy_io = pytest.importorskip("scipy.io")
 pytest.importorskip("h5py")
@@ -149,22 +152,25 @@ def write_vectors(folder, names=NAMES[::-1]):
 @pytest.mark.parametrize("place", ["class_embeddings", "embeddings", "../class_embeddings"])
 def test_vectors_are_matched_by_class_name(tmp_path, dataset, place):
     write_vectors(tmp_path / "root" / place)
-    vectors = dataset_descriptors(dataset, "wiki2vec", data_root=tmp_path / "root")
+    vectors = dataset_descriptors(dataset, "wiki2vec", tmp_path / "root")
     assert torch.equal(vectors, torch.eye(4)[[2, 1, 0]])
-    assert torch.equal(imagenet_vectors("wiki2vec", tmp_path / "root"), torch.eye(5))
+    classes = [ClassName(f"class {index}") for index in range(5)]
+    assert torch.equal(imagenet_descriptors(classes, "wiki2vec", tmp_path / "root"), torch.eye(5))
+    with pytest.raises(BenchmarkDataError, match="There are 5 published wiki2vec vectors, and the head has 4 classes."):
+        imagenet_descriptors(classes[1:], "wiki2vec", tmp_path / "root")
 
 
 def test_attributes_have_length_1(dataset, tmp_path):
-    lengths = dataset_descriptors(dataset, "att", data_root=tmp_path).norm(dim=1)
+    lengths = dataset_descriptors(dataset, "att", tmp_path).norm(dim=1)
     assert torch.allclose(lengths, torch.ones(3))
 
 
 def test_missing_and_wrong_vectors_are_told(tmp_path, dataset):
     with pytest.raises(BenchmarkFileError, match=r"'conceptnet/CUB_cn_sum_list.npy' is in none of .*ImageFreeZSL"):
-        dataset_descriptors(dataset, "conceptnet", data_root=tmp_path)
+        dataset_descriptors(dataset, "conceptnet", tmp_path)
     write_vectors(tmp_path / "embeddings", NAMES[:2])
     with pytest.raises(BenchmarkDataError, match="The wiki2vec vectors of CUB lack 1 classes, such as 'abbey'."):
-        dataset_descriptors(dataset, "wiki2vec", data_root=tmp_path)
+        dataset_descriptors(dataset, "wiki2vec", tmp_path)
 
 
 def test_a_name_list_cannot_run_code(tmp_path, dataset):
@@ -178,14 +184,29 @@ def test_a_name_list_cannot_run_code(tmp_path, dataset):
     header = path.read_bytes()[:128]
     path.write_bytes(header + pickle.dumps(Evil()))
     with pytest.raises(BenchmarkDataError, match="only numpy arrays are let in"):
-        dataset_descriptors(dataset, "wiki2vec", data_root=tmp_path)
+        dataset_descriptors(dataset, "wiki2vec", tmp_path)
     assert not (tmp_path / "ran").exists()
     np.load(path, allow_pickle=True)  # proves that the file would have
     assert (tmp_path / "ran").exists()
 
 
-def test_labels_as_a_person_writes_them():
-    assert [class_name_of(name) for name in NAMES] == ["Black footed Albatross", "grizzly bear", "abbey"]
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"), ("Black footed Albatross",)),
+        (("grizzly+bear", "killer+whale", "antelope"), ("grizzly bear", "antelope")),
+    ],
+)
+def test_names_are_encoded_as_a_person_writes_them(dataset, tmp_path, labels, names):
+    class Recorder(WordEncoder):
+        def encode(self, sentences):
+            texts.extend(sentences)
+            return super().encode(sentences)
+
+    texts: list[str] = []
+    assert len(dataset_descriptors(replace(dataset, class_names=labels), "names", tmp_path, Recorder())) == 3
+    assert all(any(name in text for text in texts) for name in names)
+    assert not any("+" in text or "00" in text for text in texts)
 
 
 def test_synthetic_files_are_a_dataset(tmp_path):
@@ -209,4 +230,4 @@ def test_real_files():
     assert (len(dataset.seen_classes), len(dataset.unseen_classes)) == (73, 27)
     assert [len(part) for part in (dataset.train_seen, dataset.test_seen, dataset.test_unseen)] == [3432, 860, 1610]
     # wiki2vec has all 200 classes in an order of its own; names decide.
-    assert dataset_descriptors(dataset, "wiki2vec", data_root=DATA / "cub100").shape == (100, 300)
+    assert dataset_descriptors(dataset, "wiki2vec", DATA / "cub100").shape == (100, 300)
