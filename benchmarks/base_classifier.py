@@ -66,8 +66,8 @@ def train_base_classifier(
         selection: Features and labels to choose the epoch on, as the paper does with the seen test images. None holds a
             fifth of each class's training images out, chooses epochs, initial weights and weight decay there, and trains again
             on all.
-        epochs: At most so many, at least 1.
-        progress: Called with the step's name, how many epochs are done and how many there are.
+        epochs: At most so many.
+        progress: Called after each epoch.
     """
     train = partial(_train, seed=seed, progress=progress)
     if selection is not None:

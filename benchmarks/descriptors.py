@@ -34,8 +34,9 @@ def dataset_descriptors(
 
     Args:
         dataset: Names the classes and holds the attributes.
-        kind: "att", "wiki2vec", "conceptnet", or "names" for texts looked up and encoded as `inject` does.
-        data_root: Where the folder of published vectors is looked for.
+        kind: "att", "wiki2vec", "conceptnet" (published vectors, looked for near `data_root`), or "names" for texts looked up and
+            encoded as `inject` does.
+        data_root: The folder of the benchmark's files.
         encoder: For "names".
         seen_descriptors: For "names", where the classes are new to a head of others.
 

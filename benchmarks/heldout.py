@@ -16,10 +16,10 @@ from benchmarks.ablation import PARTS_STEPS
 from benchmarks.descriptors import imagenet_descriptors
 from benchmarks.images import ImageHead, add_head_options, load_heads
 from benchmarks.plots import plot_bars, plot_seen_unseen, plot_self_score
-from benchmarks.report import glance_table, heldout_tables, parts_table, self_score_points, table_of_test_classes
-from benchmarks.results import MAIN_MAPPERS, Result, Setting, data_fingerprint
+from benchmarks.report import glance_table, heldout_tables, parts_table, self_score_points
+from benchmarks.results import MAIN_MAPPERS, Result, Setting, data_fingerprint, select
 from benchmarks.session import Session, add_method_options, add_plots_option, chosen_methods
-from benchmarks.units import Problem, Unit, calibrated_unit, raw_unit
+from benchmarks.units import CALIBRATION_NAMES, Problem, Unit, calibrated_unit, raw_unit
 from timm_inject.errors import ArgumentValueError
 from timm_inject.mappers import assign_folds
 from timm_inject.text import (
@@ -87,31 +87,22 @@ def run(options: argparse.Namespace) -> None:
     for head in load_heads(options, session.progress):
         vectors = {kind: imagenet_descriptors(head.names, kind, options.vectors) for kind in kinds}
         benchmarks.append(HeldOutBenchmark(head, encoder, descriptions, vectors, session.progress))
-    session.run(
-        unit
-        for benchmark in benchmarks
-        for unit in benchmark.units(methods, options.texts, options.folds, options.seeds, options.parts)
-    )
-    results = [result for result in session.store if result.setting.data in {benchmark.data for benchmark in benchmarks}]
-    table = [result for result in results if result.setting.part == "table"]
+    plan = (methods, options.texts, options.folds, options.seeds, options.parts)
+    session.run(unit for benchmark in benchmarks for unit in benchmark.units(*plan))
+    results = [result for benchmark in benchmarks for result in select(session.store, data=benchmark.data)]
+    table = select(results, part="table")
     text = options.texts[0]
-    about = (
-        f"ImageNet heads {', '.join(options.heads)}: the classes, hidden in {options.folds} folds, are given back by name "
-        f"(`{text}`)."
-    )
-    glance = glance_table([result for result in table if result.setting.descriptors == text], about)
-    tables = [*heldout_tables(results), table_of_test_classes(results), parts_table(results)]
+    hidden = f"the classes, hidden in {options.folds} folds, are given back by name (`{text}`)"
+    about = f"ImageNet heads {', '.join(options.heads)}: {hidden}."
+    glance = glance_table(select(table, descriptors=text), about)
     shown = [f"bars-{text}.png", f"seen-unseen-{text}.png"]
-    session.finish(results, tables, _plot(table, options.output), glance=glance, shown=shown)
+    session.finish(results, [*heldout_tables(results), parts_table(results)], _plot(table, options.output), glance, shown)
 
 
 def validation_classes(num_classes: int) -> Tensor:
-    """Which classes are for choosing settings of the package, on photos of them: half, drawn once and for all.
+    """Which classes are for choosing settings of the package, on photos of them: half, drawn once and for all, (num_classes,) bool.
 
     Photos of the others, the test classes, are for figures alone. Rows and texts of all classes take part on both sides.
-
-    Returns:
-        (num_classes,) bool, in logit order.
     """
     is_validation = torch.zeros(num_classes, dtype=torch.bool)
     order = torch.randperm(num_classes, generator=torch.Generator().manual_seed(_VALIDATION_SEED))
@@ -147,8 +138,7 @@ class HeldOutBenchmark:
         self._descriptions = descriptions or {}
         self._vectors = vectors or {}
         self._progress = progress
-        self._texts: dict[str, tuple[list[ClassText], list[ClassText]]] = {}
-        self._seen_descriptors: dict[str, Tensor] = {}
+        self._looked_up: dict[str, tuple[Tensor, list[ClassText]]] = {}
         described = sorted(self._descriptions.items())
         self.data = data_fingerprint(head.rows, head.features, head.labels, encoder.encoder_id, described)
 
@@ -160,15 +150,10 @@ class HeldOutBenchmark:
         seeds: Sequence[int] = (0,),
         parts: Sequence[str] = ("table",),
     ) -> Iterator[Unit]:
-        """All that is asked for.
+        """All that is asked for: each seed deals the classes into folds anew, and each fold is hidden once.
 
-        Args:
-            methods: Mappers. Of texts after the first and of "test" only the main ones are run, where they are among them.
-            texts: How hidden classes are told.
-            num_folds: Into how many folds the classes are dealt; each is hidden once.
-            seeds: Each deals the classes anew.
-            parts: Of "table"; "test", on photos of the test classes alone, with the first text; and "parts", what each part of the
-                default adds, likewise.
+        The parts are "table"; "test", on photos of the test classes alone, with the first of the texts; and "parts", what each part
+        of the default adds, likewise. For further texts and for "test" only the main ones of the methods are run.
         """
         main = [method for method in MAIN_MAPPERS if method in methods] or methods
         jobs = [("parts", texts[0], step) for step in PARTS_STEPS]
@@ -185,15 +170,13 @@ class HeldOutBenchmark:
         label = f"{head.name}, {part}, {texts}, {method}, seed {seed}, fold {fold}"
         if part == "parts":
             return raw_unit(label, setting, partial(self.hide, texts, hidden), PARTS_STEPS[method])
-        if part == "test":
-            tested = partial(self.hide, texts, hidden, test_classes_only=True)
-            return calibrated_unit(label, setting, tested, ["harmonic"], self._progress)
+        is_test = part == "test"
 
         def problem() -> Problem:
-            notes = count_senses(head.names, self._texts_of(texts)[1], hidden) if texts in WORDS else {}
-            return replace(self.hide(texts, hidden), notes=notes)
+            notes = count_senses(head.names, self._look_up(texts)[1], hidden) if texts in WORDS else {}
+            return replace(self.hide(texts, hidden, test_classes_only=is_test), notes=notes)
 
-        return calibrated_unit(label, setting, problem, progress=self._progress)
+        return calibrated_unit(label, setting, problem, ["harmonic"] if is_test else CALIBRATION_NAMES, self._progress)
 
     def fold(self, seed: int, fold: int, num_folds: int) -> list[int]:
         """The classes that are hidden together, as logit indices."""
@@ -203,10 +186,7 @@ class HeldOutBenchmark:
     def hide(self, texts: str, classes: Sequence[int], *, test_classes_only: bool = False) -> Problem:
         """Hide classes, given as logit indices: their rows are gone, and their images are those of new classes.
 
-        Args:
-            texts: How they are told.
-            classes: The new classes; they stand in the order of the head.
-            test_classes_only: Keep only images of the classes that are not `validation_classes`.
+        With `test_classes_only` only images of the classes stay that are not `validation_classes`.
         """
         head, hidden = self.head, torch.zeros(len(self.head.rows), dtype=torch.bool)
         hidden[list(classes)] = True
@@ -220,28 +200,22 @@ class HeldOutBenchmark:
         """Descriptors of the classes that are kept and of the new ones."""
         if texts in self._vectors:
             return self._vectors[texts][kept], self._vectors[texts][new]
-        if texts not in self._seen_descriptors:
-            self._seen_descriptors[texts] = encode_descriptors(self._texts_of(texts)[0], self._encoder, self._progress)
-        seen = self._seen_descriptors[texts][kept]
-        chosen = [self._texts_of(texts)[1][index] for index in new.tolist()]
-        return seen, encode_descriptors(chosen, self._encoder, self._progress, seen_descriptors=seen)
+        descriptors, as_new = self._look_up(texts)
+        chosen = [as_new[index] for index in new.tolist()]
+        return descriptors[kept], encode_descriptors(chosen, self._encoder, self._progress, seen_descriptors=descriptors[kept])
 
-    def _texts_of(self, texts: str) -> tuple[list[ClassText], list[ClassText]]:
-        if texts not in self._texts:
-            self._texts[texts] = class_texts(self.head.names, texts, self._descriptions)
-        return self._texts[texts]
+    def _look_up(self, texts: str) -> tuple[Tensor, list[ClassText]]:
+        """Descriptors of every class as a seen one, and texts of every class as a new one."""
+        if texts not in self._looked_up:
+            seen, new = class_texts(self.head.names, texts, self._descriptions)
+            self._looked_up[texts] = encode_descriptors(seen, self._encoder, self._progress), new
+        return self._looked_up[texts]
 
 
 def class_texts(
     names: Sequence[ClassName], texts: str, descriptions: Mapping[str, str | Sequence[str]] | None = None
 ) -> tuple[list[ClassText], list[ClassText]]:
-    """Every class's text where it is seen, and where it is new.
-
-    Args:
-        names: The classes.
-        texts: How they are told, of those that are no vectors.
-        descriptions: For "described".
-    """
+    """Every class's text where it is seen, and where it is new; not for the kinds of `texts` that are vectors."""
     if texts == "described":
         described, _ = resolve_class_texts(names, [], descriptions or {})
         return described, described
@@ -291,12 +265,10 @@ def _read_descriptions(path: Path | None) -> dict[str, Any] | None:
 def _plot(results: Sequence[Result], folder: Path) -> list[str]:
     made = {}
     for texts in dict.fromkeys(result.setting.descriptors for result in results):
-        table = [result for result in results if result.setting.descriptors == texts]
-        own = [result for result in table if result.setting.head == table[0].setting.head]
-        told = f"hidden classes told by: {texts}"
-        made[f"bars-{texts}.png"] = plot_bars(table, folder / f"bars-{texts}.png", title=f"ImageNet, {told}")
-        file, title = f"seen-unseen-{texts}.png", f"{table[0].setting.head}, {told}"
-        made[file] = plot_seen_unseen(own, folder / file, title=title)
+        table, told = select(results, descriptors=texts), f"hidden classes told by: {texts}"
+        head, bars, curves = table[0].setting.head, f"bars-{texts}.png", f"seen-unseen-{texts}.png"
+        made[bars] = plot_bars(table, folder / bars, title=f"ImageNet, {told}")
+        made[curves] = plot_seen_unseen(select(table, head=head), folder / curves, title=f"{head}, {told}")
     for score, name in (("harmonic_mean", "H"), ("zsl_accuracy", "T1")):
         file, points = f"self-score-{name}.png", self_score_points(results, score)
         made[file] = plot_self_score(points, folder / file, title="Self-score and truth", name=name) is not None

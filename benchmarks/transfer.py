@@ -13,7 +13,7 @@ from benchmarks import BenchmarkDataError
 from benchmarks.descriptors import DESCRIPTORS, dataset_descriptors, imagenet_descriptors
 from benchmarks.images import ImageHead, load_head
 from benchmarks.report import transfer_table
-from benchmarks.results import Setting, data_fingerprint
+from benchmarks.results import Setting, data_fingerprint, select
 from benchmarks.session import Session, add_method_options, chosen_methods
 from benchmarks.units import Problem, calibrated_unit
 from benchmarks.xlsa17 import DATASETS, ZslDataset, add_data_option, data_root_of, load_xlsa17
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
         for method in methods
         for seed in options.seeds
     )
-    results = [result for result in session.store if result.setting.data == data]
+    results = select(session.store, data=data)
     title = (
         f"{DATASETS[options.dataset]}: {len(dataset.unseen_classes)} classes given by name to the ImageNet head {options.head}. "
         f"s and H {'need --imagenet-images' if options.imagenet_images is None else 'are over the 1000 classes kept'}."

@@ -63,6 +63,11 @@ class ZslDataset:
         """(num_unseen,) positions in `class_names`, rising: the order in which new classes are injected."""
         return self.labels[self.test_unseen].unique()
 
+    @property
+    def is_published(self) -> bool:
+        """Whether this is the whole dataset that papers report on, as far as its size tells."""
+        return len(self.labels) == _NUM_IMAGES[self.name]
+
     def targets(self, images: Tensor) -> Tensor:
         """Logit index of each image's class, seen classes first: (len(images),) int64."""
         logit_of_class = torch.full((len(self.class_names),), -1)
@@ -78,11 +83,7 @@ def add_data_option(command: argparse.ArgumentParser) -> None:
 
 
 def data_root_of(options: argparse.Namespace) -> Path:
-    """The folder that the options name.
-
-    Raises:
-        ArgumentValueError: They name none.
-    """
+    """The folder that the options name, which they must."""
     if options.data_root is None:
         raise ArgumentValueError("Pass `--data-root`, the folder that holds res101.mat and att_splits.mat.")
     return Path(options.data_root)
@@ -116,11 +117,6 @@ def load_xlsa17(data_root: Path, name: str) -> ZslDataset:
     dataset = ZslDataset(name, features, labels, tuple(splits["allclasses_names"]), attributes, *parts)
     _check(dataset, folder)
     return dataset
-
-
-def is_published_data(dataset: ZslDataset) -> bool:
-    """Whether this is the whole dataset that papers report on, as far as its size tells."""
-    return len(dataset.labels) == _NUM_IMAGES[dataset.name]
 
 
 def _read_mat(path: Path, names: Sequence[str]) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from benchmarks.descriptors import DESCRIPTORS, dataset_descriptors
 from benchmarks.plots import plot_bars, plot_curve_by_seen_classes, plot_seen_unseen
 from benchmarks.published import FEWEST_EPOCHS
 from benchmarks.report import ablation_table, curve_table, descriptors_table, glance_table, main_table, parts_table, speed_note
-from benchmarks.results import MAIN_MAPPERS, SLOW_MAPPERS, Result, Setting, data_fingerprint
+from benchmarks.results import MAIN_MAPPERS, SLOW_MAPPERS, Result, Setting, data_fingerprint, select
 from benchmarks.session import Session, add_method_options, add_plots_option, chosen_methods
 from benchmarks.units import Problem, Unit, calibrated_unit, raw_unit
-from benchmarks.xlsa17 import DATASETS, ZslDataset, add_data_option, data_root_of, is_published_data, load_xlsa17
+from benchmarks.xlsa17 import DATASETS, ZslDataset, add_data_option, data_root_of, load_xlsa17
 from timm_inject.mappers import IcisPaperMapper, Mapper, create_mapper
 from timm_inject.text import ProgressCallback
 
@@ -70,13 +70,13 @@ def run_on(data_root: Path, options: argparse.Namespace, *, is_made_up: bool = F
         units += benchmark.units([method for method in MAIN_MAPPERS if method in methods], options.seeds)
     session.run(units)
     by_kind = [result for result in session.store if result.setting.data.startswith(benchmarks[0].dataset_data)]
-    results = [result for result in by_kind if result.setting.data == benchmarks[0].data and not result.error]
-    is_published = is_published_data(dataset) and not is_made_up
+    results = [result for result in select(by_kind, data=benchmarks[0].data) if not result.error]
+    is_published = dataset.is_published and not is_made_up
     sizes = f"{len(dataset.seen_classes)} seen and {len(dataset.unseen_classes)} unseen classes"
     about = "Made-up features: only seconds and memory mean something. " * is_made_up + DATASETS[options.dataset]
+    images = f"{len(dataset.labels)} images, {sizes}, features of width {dataset.features.shape[1]}"
     tables = [
-        f"{about}, descriptors: {options.descriptors[0]}. {len(dataset.labels)} images, {sizes}, features of width "
-        f"{dataset.features.shape[1]}.",
+        f"{about}, descriptors: {options.descriptors[0]}. {images}.",
         *(main_table(results, protocol, is_published_data=is_published) for protocol in protocols),
         parts_table(results),
         ablation_table(results, is_published_data=is_published),
@@ -84,14 +84,11 @@ def run_on(data_root: Path, options: argparse.Namespace, *, is_made_up: bool = F
         descriptors_table(by_kind),
         speed_note(results, at_least=True) if is_made_up else "",
     ]
-    first = [result for result in results if result.setting.part == "table" and result.setting.protocol == protocols[0]]
-    glance = glance_table(
-        first,
-        f"{about}: {sizes}, descriptors `{options.descriptors[0]}`, {protocols[0]} protocol, {len(options.seeds)} seeds.",
-    )
+    about = f"{about}: {sizes}, descriptors `{options.descriptors[0]}`, {protocols[0]} protocol, {len(options.seeds)} seeds."
+    glance = glance_table(select(results, part="table", protocol=protocols[0]), about)
     name = f"{options.dataset.upper()}, {len(dataset.seen_classes)} + {len(dataset.unseen_classes)} classes"
     shown = [f"bars-{protocols[0]}.png", f"seen-unseen-{protocols[0]}.png", "seen-classes.png"]
-    session.finish(by_kind, tables, _plot(results, options.output, name), glance=glance, shown=shown)
+    session.finish(by_kind, tables, _plot(results, options.output, name), glance, shown)
 
 
 class ZslBenchmark:
@@ -106,8 +103,7 @@ class ZslBenchmark:
         cut_recipe: Whether the published recipe is stopped where its rule first could, where only its time counts.
 
     Attributes:
-        dataset_data: Fingerprint of the dataset.
-        data: Fingerprint of dataset and descriptors.
+        dataset_data, data: Fingerprint of the dataset; of dataset and descriptors.
     """
 
     def __init__(
@@ -139,15 +135,10 @@ class ZslBenchmark:
         protocols: Sequence[Protocol] = ("held-out",),
         parts: Sequence[str] = ("table",),
     ) -> Iterator[Unit]:
-        """All that is asked for, quick mappers first.
+        """All that is asked for, quick mappers first. Each seed trains a base classifier of its own.
 
-        Args:
-            methods: Mappers.
-            seeds: Each trains a base classifier of its own.
-            slow_seeds: Of slow mappers and the ablation.
-            protocols: Of the table. The ablation runs in the paper's protocol, the seen-class curve and the default's parts in
-                the held-out one.
-            parts: Of "table", "parts", "ablation" and "curve".
+        Slow mappers and the ablation have seeds of their own. The protocols are those of the "table"; the "ablation" runs in the
+        paper's protocol, the seen-class "curve" and the default's "parts" in the held-out one.
         """
         for protocol in protocols if "table" in parts else ():
             for method in sorted(methods, key=lambda method: method in SLOW_MAPPERS):
@@ -181,13 +172,7 @@ class ZslBenchmark:
         return raw_unit(label, setting, partial(self.problem, protocol, seed, num_seen), mapper)
 
     def problem(self, protocol: Protocol, seed: int, num_seen: int = 0) -> Problem:
-        """The base classifier's rows, the descriptors and the test images.
-
-        Args:
-            protocol: Of the base classifier.
-            seed: Of the base classifier, and of which seen classes mappers learn from.
-            num_seen: From how many; 0 for all.
-        """
+        """The base classifier's rows, the descriptors and the test images; mappers learn from so many seen classes, 0 for all."""
         dataset, base = self._dataset, self.base_classifier(protocol, seed)
         images = torch.cat([dataset.test_seen, dataset.test_unseen])
         order = torch.randperm(len(base.rows), generator=torch.Generator().manual_seed(seed))
@@ -231,11 +216,10 @@ def curve_sizes(num_seen: int) -> list[int]:
 def _plot(results: Sequence[Result], folder: Path, name: str) -> list[str]:
     made = {}
     for protocol in _PROTOCOLS["both"]:
-        table = [r for r in results if r.setting.part == "table" and r.setting.protocol == protocol]
+        table = select(results, part="table", protocol=protocol)
         for kind, plot in (("bars", plot_bars), ("seen-unseen", plot_seen_unseen)):
             file = f"{kind}-{protocol}.png"
             made[file] = plot(table, folder / file, title=f"{name}, {protocol} protocol")
-    curve = [result for result in results if result.setting.part == "curve"]
-    file = "seen-classes.png"
-    made[file] = plot_curve_by_seen_classes(curve, folder / file, title=f"{name}: how many seen classes it takes")
+    file, title = "seen-classes.png", f"{name}: how many seen classes it takes"
+    made[file] = plot_curve_by_seen_classes(select(results, part="curve"), folder / file, title=title)
     return [file for file, is_there in made.items() if is_there]

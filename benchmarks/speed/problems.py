@@ -37,13 +37,9 @@ class QuickEncoder:
 
 @dataclass(frozen=True, slots=True)
 class FitProblem:
-    """What a mapper learns from, and hidden classes to try it on.
+    """What a mapper learns from, (num_classes, dim), and hidden classes to try it on, (num_hidden, dim).
 
     Attributes:
-        descriptors: (num_classes, descriptor_dim).
-        rows: (num_classes, row_dim).
-        hidden_descriptors: (num_hidden, descriptor_dim).
-        hidden_rows: (num_hidden, row_dim).
         is_real: Whether the rows are a trained head's.
     """
 

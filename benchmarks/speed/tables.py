@@ -1,5 +1,6 @@
 """The speed benchmark's measurements as markdown."""
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,7 +29,7 @@ _INJECT_NOTE = (
 )
 _NAMES_NOTE = (
     "With an encoder that takes no time, the seen classes and their mapper cached. Up to 1000 names get estimates and more do "
-    "not, so that ten thousand can be the quicker. A further name: beyond those of the line above. Heads: the memory beside the "
+    "not, so that ten thousand can be the quicker. A further name: beyond those of the first line. Heads: the memory beside the "
     "size of the new head. Text: what the default encoder takes on this machine, computed from 250 classes of ImageNet."
 )
 _INFERENCE_NOTE = "Batches of 8 images, and of 256 features, run in turn 30 times."
@@ -36,14 +37,9 @@ _INFERENCE_NOTE = "Batches of 8 images, and of 256 features, run in turn 30 time
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One line of a table.
+    """One line of a table: what was worked on (case), what did the work (variant), and the figures.
 
-    Attributes:
-        section: "fit", "inject", "names", "inference" or "evaluate".
-        case: What was worked on.
-        variant: What did the work.
-        figures: Seconds, bytes, ratios and scores, by name; those that end in `_seconds` or `_bytes` say so.
-        notes: What a reader must know to read the figures.
+    Seconds and bytes say so at the end of their names. The notes are what a reader must know to read the figures.
     """
 
     section: str
@@ -69,10 +65,7 @@ def speed_tables(measurements: Sequence[Measurement]) -> list[str]:
     texts = []
     for section, (title, columns, note) in _tables().items():
         lines = [line for line in measurements if line.section == section]
-        if section == "fit":
-            lines = _join_variants(lines)
-        if section == "names":
-            lines = [_with_further_names(line, lines[0]) for line in lines]
+        lines = _join_variants(lines) if section == "fit" else [_with_further_names(line, lines[0]) for line in lines]
         if lines:
             texts.append(f"#### {title}\n\n{markdown_table(columns, lines)}\n\n{note}".strip())
     return texts
@@ -80,25 +73,15 @@ def speed_tables(measurements: Sequence[Measurement]) -> list[str]:
 
 def speed_glance(measurements: Sequence[Measurement]) -> str:
     """The figures that a reader of README wants: fits beside the published recipe, and `inject` with all that it loads."""
-    fits = _join_variants([line for line in measurements if line.section == "fit"])
-    rows = [
-        [
-            f"fit a head of {line.case}",
-            _seconds(line.figures["icis fit_seconds"]),
-            f"{_times_as_fast(line)} times as fast as the published recipe",
-        ]
-        for line in fits
-        if "icis-paper fit_seconds" in line.figures
-    ]
+    rows = []
+    for line in _join_variants([line for line in measurements if line.section == "fit"]):
+        if "icis-paper fit_seconds" in line.figures:
+            times = f"{_times_as_fast(line)} times as fast as the published recipe"
+            rows.append([f"fit a head of {line.case}", _seconds(line.figures["icis fit_seconds"]), times])
     for line in measurements:
         if line.section == "inject":
-            rows.append(
-                [
-                    f"`inject` three names, {line.case}",
-                    _seconds(_whole(line)),
-                    f"of that `inject` without the encoder's load: {_without_load(line):.1f} s",
-                ]
-            )
+            without_load = f"of that `inject` without the encoder's load: {_without_load(line):.1f} s"
+            rows.append([f"`inject` three names, {line.case}", _seconds(_whole(line)), without_load])
     return markdown_table(dict.fromkeys(["work", "time", ""], str), [], rows)
 
 
@@ -107,6 +90,7 @@ Column = Callable[[Measurement], str]
 
 def _tables() -> dict[str, tuple[str, dict[str, Column], str]]:
     """Section -> title, columns and note."""
+    case: Column = operator.attrgetter("case")
     fit = {
         "classes x row width": lambda line: line.case + ("" if line.figures["icis is_real"] else " (made up)"),
         "icis": _figure("icis fit_seconds", _seconds),
@@ -120,7 +104,7 @@ def _tables() -> dict[str, tuple[str, dict[str, Column], str]]:
         "direct solve (fit takes so many)": lambda line: _beside(line, "bounds solve_seconds", 1),
     }
     inject = {
-        "in the cache": _case,
+        "in the cache": case,
         **{stage: _figure(f"{stage}_seconds", "{:.2f}".format) for stage in (*STAGE_COLUMNS, "inject")},
         "all": lambda line: f"{_whole(line):.2f}",
         "inject less encoder load": lambda line: f"{_without_load(line):.2f}",
@@ -135,14 +119,14 @@ def _tables() -> dict[str, tuple[str, dict[str, Column], str]]:
         "text": _figure("text_seconds", _seconds),
     }
     inference = {
-        "tf_efficientnet_lite0": _case,
+        "tf_efficientnet_lite0": case,
         "patched, ms": _figure("patched_seconds", _milliseconds),
         "plain, ms": _figure("plain_seconds", _milliseconds),
         "ratio (middle half)": _ratio,
         "same operations and shapes": lambda line: "yes" if line.figures["same_operations"] else "NO",
     }
     evaluate = {
-        "tf_efficientnet_lite0": _case,
+        "tf_efficientnet_lite0": case,
         "evaluate": _figure("evaluate_seconds", _seconds),
         "bare loop": _figure("bare_seconds", _seconds),
         "ratio (range of 3)": _ratio,
@@ -166,18 +150,15 @@ def _join_variants(lines: Sequence[Measurement]) -> list[Measurement]:
 
 
 def _with_further_names(line: Measurement, first: Measurement) -> Measurement:
-    more = int(line.case) - int(first.case)
-    seconds = line.figures["inject_seconds"] - first.figures["inject_seconds"]
-    return replace(line, figures=line.figures | ({"further_seconds": seconds / more} if more else {}))
+    """Beyond those of the first line, where lines are counts of names: with the seconds that a further name takes."""
+    more = int(line.case) - int(first.case) if line.section == "names" else 0
+    seconds = line.figures["inject_seconds"] - first.figures["inject_seconds"] if more else 0.0
+    return replace(line, figures=line.figures | {"further_seconds": seconds / more}) if more else line
 
 
 def _figure(name: str, show: Callable[[float], str]) -> Column:
     """A column of one figure; empty where it was not measured."""
     return lambda line: show(line.figures[name]) if name in line.figures else ""
-
-
-def _case(line: Measurement) -> str:
-    return line.case
 
 
 def _quality(line: Measurement, variant: str) -> str:

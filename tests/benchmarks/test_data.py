@@ -12,7 +12,7 @@ import torch
 from benchmarks import BenchmarkDataError, BenchmarkFileError
 from benchmarks.descriptors import dataset_descriptors, imagenet_descriptors
 from benchmarks.synthetic import DatasetSize, write_synthetic
-from benchmarks.xlsa17 import is_published_data, load_xlsa17
+from benchmarks.xlsa17 import load_xlsa17
 from tests.helpers import WordEncoder
 from timm_inject.text import ClassName
 
@@ -78,7 +78,7 @@ def test_both_formats_and_both_places(tmp_path, write, inner):
     assert dataset.unseen_classes.tolist() == [1]
     # Logit order: seen classes first, so class 2 is logit 1 and the unseen class 1 is logit 2.
     assert dataset.targets(torch.arange(6)).tolist() == [0, 0, 1, 1, 2, 2]
-    assert not is_published_data(dataset)
+    assert not dataset.is_published
 
 
 def test_a_missing_file_is_named_with_where_it_is_published_and_where_we_looked(tmp_path):
