@@ -33,7 +33,7 @@ _COMMANDS: dict[str, tuple[_Benchmark, str]] = {
     "synthetic": (synthetic, "made-up features of the real size of CUB, SUN or AWA2, to see time and memory"),
     "speed": (speed, "how fast: fits, inject end to end, inference and evaluate, each against what one would run instead"),
 }
-_PACKAGES = ("scipy", "h5py", "matplotlib", "psutil")
+_PACKAGES = ("scipy", "matplotlib", "psutil")
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 

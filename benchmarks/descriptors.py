@@ -62,12 +62,7 @@ def dataset_descriptors(
 
 
 def imagenet_descriptors(names: Sequence[ClassName], kind: str, data_root: Path, encoder: EncoderSource | None = None) -> Tensor:
-    """The same for an ImageNet head's own classes, in logit order, which have no attributes.
-
-    Raises:
-        BenchmarkFileError: The vectors are missing.
-        BenchmarkDataError: There are not as many vectors as classes.
-    """
+    """The same for an ImageNet head's own classes, in logit order, which have no attributes."""
     if kind == "names":
         return encode_names(names, encoder)
     vectors = _load(data_root, _IMAGENET_FILES[kind])

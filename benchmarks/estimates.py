@@ -77,13 +77,9 @@ class ClassGroup(NamedTuple):
 
 
 def class_groups(names: Sequence[ClassName], size: int, num_random: int, seed: int) -> list[ClassGroup]:
-    """Deal the classes into runs of neighbours in WordNet's order, and draw random groups of that size and of 200.
+    """Deal the classes into runs of neighbours in WordNet's order, and draw random groups of that size.
 
-    Args:
-        names: Of the classes, in logit order. One without WordNet id goes by its name.
-        size: Of a group.
-        num_random: How many random groups; half as many of 200, where there are more classes than that.
-        seed: Draws them.
+    Where there are classes enough, half as many random groups have 200. A class without WordNet id goes by its name.
     """
     wnids = [(name.sense and name.sense.wnid) or name.name for name in names]
     order = sorted(range(len(wnids)), key=lambda index: wnids[index])

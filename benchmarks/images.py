@@ -54,11 +54,7 @@ def add_head_options(command: argparse.ArgumentParser) -> None:
 
 
 def load_heads(options: argparse.Namespace, progress: ProgressCallback) -> list[ImageHead]:
-    """The heads that the options name.
-
-    Raises:
-        ArgumentValueError: The options name no photos, or a head has several layers.
-    """
+    """The heads that the options name."""
     if options.images is None:
         raise ArgumentValueError("Pass `--images`, a folder with one sub-folder a class.")
     return [load_head(name, options.images, options.output, progress) for name in options.heads]

@@ -139,9 +139,6 @@ _AREA_BEST = {"area": percent("area"), "best H": percent("best_harmonic_mean")}
 _FIT = {"fit, s": seconds("fit")}
 
 
-# ---- tables of CUB, SUN and AWA2 --------------------------------------------------------------------------------------
-
-
 def glance_table(results: Group, about: str) -> str:
     """The few figures that fit on a first page: T1, u, s and H of the default and what it is measured against, best H first.
 
@@ -288,9 +285,6 @@ def transfer_table(results: Group) -> str:
     note = _spread_note(chosen) + (f" Published T1 of ICIS with a ResNet-101 head: {told}." if told else "")
     title = f"#### From the ImageNet head {setting.head} by class name ({setting.descriptors})"
     return section(title, chosen, ["method", "calibration"], columns, note, best=mean_of("zsl_accuracy"))
-
-
-# ---- tables of ImageNet heads -----------------------------------------------------------------------------------------
 
 
 def heldout_tables(results: Group) -> list[str]:

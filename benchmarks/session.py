@@ -44,11 +44,7 @@ def add_plots_option(command: argparse.ArgumentParser) -> None:
 
 
 def chosen_methods(chosen: Sequence[str] | None, *, default: str) -> list[str]:
-    """The mappers that `--methods` asks for.
-
-    Raises:
-        MapperError: The registry does not know one.
-    """
+    """The mappers that `--methods` asks for."""
     groups = {"all": mapper_names(), "quick": [name for name in mapper_names() if name not in SLOW_MAPPERS]}
     names = [name for method in chosen or [default] for name in groups.get(method, [method])]
     return [create_mapper(name).name for name in dict.fromkeys(names)]
@@ -76,10 +72,11 @@ class Session:
 
     def run(self, units: Iterable[Unit]) -> None:
         """Run what the store lacks."""
-        run_units(units, self.store, self._report)
 
-    def _report(self, unit: Unit, results: list[Result], position: int, total: int) -> None:
-        print_note(self._options, f"[{position}/{total}] {unit.label}: {_outcome(results)}")
+        def report(unit: Unit, results: list[Result], position: int, total: int) -> None:
+            print_note(self._options, f"[{position}/{total}] {unit.label}: {_outcome(results)}")
+
+        run_units(units, self.store, report)
 
     def finish(
         self,
@@ -104,10 +101,10 @@ class Session:
         older = sum(result.code != code_fingerprint(result.setting) for result in results)
         failed = [result for result in results if result.error]
         made_by = f"Made by `{command_line(self._options)}`."
-        notes = [made_by, f"{older} of {len(results)} results were measured with another version of the code." if older else ""]
+        notes = [made_by, *[f"{older} of {len(results)} results were measured with another version of the code."] * bool(older)]
         notes += [f"Failed: {result.setting.method}, seed {result.setting.seed}: {result.error}." for result in failed]
         opening = f"#### At a glance\n\n{glance}" if glance else ""
-        report = "\n\n".join(filter(None, [opening, *sections, " ".join(filter(None, notes))]))
+        report = "\n\n".join(filter(None, [opening, *sections, " ".join(notes)]))
         # CPU time is of all cores together; on a machine that does something else, too, this says more.
         seconds, cpu_seconds, peak_gb = time.perf_counter() - self._start, time.process_time(), peak_bytes() / 1e9
         records = summary_records(results)
@@ -168,15 +165,9 @@ def command_line(options: argparse.Namespace) -> str:
 
 
 def replace_blocks(path: Path, texts: Mapping[str, str]) -> None:
-    """Put each text between `<!-- benchmark:NAME -->` and `<!-- /benchmark:NAME -->` of a file.
+    """Put each text, by name, between `<!-- benchmark:NAME -->` and `<!-- /benchmark:NAME -->` of a file.
 
-    Args:
-        path: The file.
-        texts: Name -> text. Those that the file has no markers for are left out, as long as it has some.
-
-    Raises:
-        ArgumentValueError: The file cannot be read or written.
-        BenchmarkDataError: It has none of these blocks, or one of them twice.
+    Texts that the file has no markers for are left out, as long as it has some.
     """
     try:
         content = path.read_text(encoding="utf-8")

@@ -68,11 +68,7 @@ def run(options: argparse.Namespace) -> None:
 def transfer_problem(dataset: ZslDataset, head: ImageHead, seen_descriptors: Tensor, descriptors: Tensor) -> Problem:
     """T1 and u are measured on the dataset's images of unseen classes, s on the head's own images, where there are any.
 
-    Args:
-        dataset: Its features must be what the head takes.
-        head: An ImageNet head; its images may be none.
-        seen_descriptors: (num_classes of the head, descriptor_dim).
-        descriptors: (num_classes of the dataset, descriptor_dim).
+    The descriptors are (num_classes, descriptor_dim), of the head's classes and of the dataset's.
 
     Raises:
         BenchmarkDataError: Features and head are of different widths.

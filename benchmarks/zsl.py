@@ -1,9 +1,9 @@
 """The paper's benchmark: a classifier of the seen classes of CUB, SUN or AWA2 is given the unseen ones."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -57,26 +57,19 @@ def run_on(data_root: Path, options: argparse.Namespace, *, is_made_up: bool = F
     """The same on what lies in this folder."""
     methods = chosen_methods(options.methods, default="all")
     dataset = load_xlsa17(data_root, options.dataset)
-    protocols = _PROTOCOLS[options.protocol]
+    kinds, protocols = options.descriptors, _PROTOCOLS[options.protocol]
     session = Session(options)
-    bases: dict[tuple[Protocol, int], BaseClassifier] = {}
-    benchmarks = []
-    for kind in options.descriptors:
-        descriptors = dataset_descriptors(dataset, kind, data_root, options.encoder)
-        benchmarks.append(ZslBenchmark(dataset, descriptors, kind, session.progress, bases, cut_recipe=is_made_up))
-    slow_seeds = options.slow_seeds or options.seeds[:1]
-    units = list(benchmarks[0].units(methods, options.seeds, slow_seeds, protocols, options.parts))
-    for benchmark in benchmarks[1:]:
-        units += benchmark.units([method for method in MAIN_MAPPERS if method in methods], options.seeds)
-    session.run(units)
-    by_kind = [result for result in session.store if result.setting.data.startswith(benchmarks[0].dataset_data)]
-    results = [result for result in select(by_kind, data=benchmarks[0].data) if not result.error]
+    descriptors = {kind: dataset_descriptors(dataset, kind, data_root, options.encoder) for kind in kinds}
+    benchmark = ZslBenchmark(dataset, descriptors, session.progress, cut_recipe=is_made_up)
+    session.run(benchmark.units(methods, options.seeds, options.slow_seeds or options.seeds[:1], protocols, options.parts))
+    by_kind = [result for data in benchmark.data.values() for result in select(session.store, data=data)]
+    results = [result for result in select(by_kind, data=benchmark.data[kinds[0]]) if not result.error]
     is_published = dataset.is_published and not is_made_up
     sizes = f"{len(dataset.seen_classes)} seen and {len(dataset.unseen_classes)} unseen classes"
     about = "Made-up features: only seconds and memory mean something. " * is_made_up + DATASETS[options.dataset]
     images = f"{len(dataset.labels)} images, {sizes}, features of width {dataset.features.shape[1]}"
     tables = [
-        f"{about}, descriptors: {options.descriptors[0]}. {images}.",
+        f"{about}, descriptors: {kinds[0]}. {images}.",
         *(main_table(results, protocol, is_published_data=is_published) for protocol in protocols),
         parts_table(results),
         ablation_table(results, is_published_data=is_published),
@@ -84,7 +77,7 @@ def run_on(data_root: Path, options: argparse.Namespace, *, is_made_up: bool = F
         descriptors_table(by_kind),
         speed_note(results, at_least=True) if is_made_up else "",
     ]
-    about = f"{about}: {sizes}, descriptors `{options.descriptors[0]}`, {protocols[0]} protocol, {len(options.seeds)} seeds."
+    about = f"{about}: {sizes}, descriptors `{kinds[0]}`, {protocols[0]} protocol, {len(options.seeds)} seeds."
     glance = glance_table(select(results, part="table", protocol=protocols[0]), about)
     name = f"{options.dataset.upper()}, {len(dataset.seen_classes)} + {len(dataset.unseen_classes)} classes"
     shown = [f"bars-{protocols[0]}.png", f"seen-unseen-{protocols[0]}.png", "seen-classes.png"]
@@ -96,36 +89,31 @@ class ZslBenchmark:
 
     Args:
         dataset: Features, labels and split.
-        descriptors: (num_classes, descriptor_dim), of all classes in the dataset's order.
-        kind: What the descriptors are, for the records.
+        descriptors: Kind -> (num_classes, descriptor_dim), of all classes in the dataset's order. The first is for everything.
         progress: Called while something slow runs.
-        bases: Base classifiers by protocol and seed, to share among benchmarks of one dataset.
         cut_recipe: Whether the published recipe is stopped where its rule first could, where only its time counts.
 
     Attributes:
-        dataset_data, data: Fingerprint of the dataset; of dataset and descriptors.
+        data: Kind -> fingerprint of dataset and descriptors.
     """
 
     def __init__(
         self,
         dataset: ZslDataset,
-        descriptors: Tensor,
-        kind: str,
+        descriptors: Mapping[str, Tensor],
         progress: ProgressCallback | None = None,
-        bases: dict[tuple[Protocol, int], BaseClassifier] | None = None,
         *,
         cut_recipe: bool = False,
     ) -> None:
         self._dataset = dataset
         self._descriptors = descriptors
         self._progress = progress
-        self._bases = {} if bases is None else bases
         self._cut_recipe = cut_recipe
+        self._bases: dict[tuple[Protocol, int], BaseClassifier] = {}
         # A sample of the features: hashing 300 MB would take seconds at every start.
         sample = dataset.features[:: max(1, len(dataset.features) // 50)]
-        self.dataset_data = data_fingerprint(dataset.features.shape, sample, dataset.labels)
-        self.data = f"{self.dataset_data}-{data_fingerprint(descriptors)}"
-        self._setting = Setting(dataset.name, "table", "held-out", kind, "", "none", 0, data=self.data)
+        own = data_fingerprint(dataset.features.shape, sample, dataset.labels)
+        self.data = {kind: f"{own}-{data_fingerprint(part)}" for kind, part in descriptors.items()}
 
     def units(
         self,
@@ -138,48 +126,51 @@ class ZslBenchmark:
         """All that is asked for, quick mappers first. Each seed trains a base classifier of its own.
 
         Slow mappers and the ablation have seeds of their own. The protocols are those of the "table"; the "ablation" runs in the
-        paper's protocol, the seen-class "curve" and the default's "parts" in the held-out one.
+        paper's protocol, the seen-class "curve", the default's "parts" and all further kinds of descriptors in the held-out one.
         """
+        first, *further = self._descriptors
+        main = [method for method in MAIN_MAPPERS if method in methods]
         for protocol in protocols if "table" in parts else ():
             for method in sorted(methods, key=lambda method: method in SLOW_MAPPERS):
                 for seed in slow_seeds if method in SLOW_MAPPERS else seeds:
-                    yield self._table_unit(protocol, method, seed)
+                    yield self._table_unit(first, protocol, method, seed)
         for seed in seeds if "parts" in parts else ():
             for name, mapper in PARTS_STEPS.items():
-                yield self._raw_unit("parts", "held-out", name, seed, mapper)
-        for method in MAIN_MAPPERS if "curve" in parts else ():
-            for seed in seeds if method in methods else ():
-                for size in curve_sizes(len(self._dataset.seen_classes)):
-                    yield self._raw_unit("curve", "held-out", method, seed, partial(create_mapper, method), num_seen=size)
+                yield self._raw_unit(first, "parts", "held-out", name, seed, mapper)
+        for method, seed in product(main, seeds) if "curve" in parts else ():
+            for size in curve_sizes(len(self._dataset.seen_classes)):
+                yield self._raw_unit(first, "curve", "held-out", method, seed, partial(create_mapper, method), num_seen=size)
         for seed in slow_seeds if "ablation" in parts else ():
             for step in ABLATION_STEPS:
-                yield self._raw_unit("ablation", "paper", step.name, seed, partial(AblationMapper, step))
+                yield self._raw_unit(first, "ablation", "paper", step.name, seed, partial(AblationMapper, step))
+        for kind, method, seed in product(further, main, seeds):
+            yield self._table_unit(kind, "held-out", method, seed)
 
-    def _table_unit(self, protocol: Protocol, method: str, seed: int) -> Unit:
+    def _table_unit(self, kind: str, protocol: Protocol, method: str, seed: int) -> Unit:
         if self._cut_recipe and method in SLOW_MAPPERS:
-            return self._raw_unit("table", protocol, method, seed, _CutRecipe)
+            return self._raw_unit(kind, "table", protocol, method, seed, _CutRecipe)
         if protocol == "paper":
-            return self._raw_unit("table", protocol, method, seed, partial(create_mapper, method))
-        setting = replace(self._setting, protocol=protocol, method=method, seed=seed)
-        problem = partial(self.problem, protocol, seed)
+            return self._raw_unit(kind, "table", protocol, method, seed, partial(create_mapper, method))
+        setting = Setting(self._dataset.name, "table", protocol, kind, method, "", seed, data=self.data[kind])
+        problem = partial(self.problem, protocol, seed, kind)
         return calibrated_unit(f"{method}, {protocol}, seed {seed}", setting, problem, progress=self._progress)
 
     def _raw_unit(
-        self, part: str, protocol: Protocol, method: str, seed: int, mapper: Callable[[], Mapper], num_seen: int = 0
+        self, kind: str, part: str, protocol: Protocol, method: str, seed: int, mapper: Callable[[], Mapper], num_seen: int = 0
     ) -> Unit:
-        setting = replace(self._setting, part=part, protocol=protocol, method=method, seed=seed, num_seen=num_seen)
+        setting = Setting(self._dataset.name, part, protocol, kind, method, "none", seed, num_seen=num_seen, data=self.data[kind])
         label = f"{method}{f' from {num_seen} seen classes' if num_seen else ''}, {protocol}, seed {seed}"
-        return raw_unit(label, setting, partial(self.problem, protocol, seed, num_seen), mapper)
+        return raw_unit(label, setting, partial(self.problem, protocol, seed, kind, num_seen), mapper)
 
-    def problem(self, protocol: Protocol, seed: int, num_seen: int = 0) -> Problem:
+    def problem(self, protocol: Protocol, seed: int, kind: str, num_seen: int = 0) -> Problem:
         """The base classifier's rows, the descriptors and the test images; mappers learn from so many seen classes, 0 for all."""
-        dataset, base = self._dataset, self.base_classifier(protocol, seed)
+        dataset, base, descriptors = self._dataset, self.base_classifier(protocol, seed), self._descriptors[kind]
         images = torch.cat([dataset.test_seen, dataset.test_unseen])
         order = torch.randperm(len(base.rows), generator=torch.Generator().manual_seed(seed))
         return Problem(
             rows=base.rows,
-            seen_descriptors=self._descriptors[dataset.seen_classes],
-            unseen_descriptors=self._descriptors[dataset.unseen_classes],
+            seen_descriptors=descriptors[dataset.seen_classes],
+            unseen_descriptors=descriptors[dataset.unseen_classes],
             features=dataset.features[images],
             target=dataset.targets(images),
             learn_from=order[:num_seen].sort().values if num_seen else None,

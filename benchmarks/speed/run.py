@@ -41,11 +41,7 @@ _BATCH, _TIMED_EPOCHS, _TIMED_CLASSES = 16, 2, 320
 _REPEATS = 3
 _TEXTS_TIMED = 250
 _NEW = ["dahlia", "astronaut", "okapi"]
-_OTHERS = (
-    ["motorcycle", "quagga", "lighthouse keeper"],
-    ["lantern fish", "giraffe", "windsurfer"],
-    ["poppy", "harbor seal", "tractor driver"],
-)
+_OTHERS = (["motorcycle", "quagga", "lighthouse keeper"], ["lantern fish", "giraffe", "windsurfer"], ["poppy", "tractor", "seal"])
 _IMAGE_BATCH, _PAIRS = 8, 30
 _EVALUATE_PAIRS, _CLASSES_WITH_PHOTOS = 3, 16
 
@@ -53,9 +49,8 @@ _EVALUATE_PAIRS, _CLASSES_WITH_PHOTOS = 3, 16
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of `speed`."""
     option = command.add_argument
-    option(
-        "--sections", nargs="+", choices=_SECTIONS, default=list(_SECTIONS), metavar="SECTION", help=f"of {', '.join(_SECTIONS)}"
-    )
+    text = f"of {', '.join(_SECTIONS)}"
+    option("--sections", nargs="+", choices=_SECTIONS, default=list(_SECTIONS), metavar="SECTION", help=text)
     option("--heads", nargs="+", default=_HEADS, metavar="NxM", help="for fit: classes x row width (with the bias)")
     text = "for fit: the heads that the published recipe is run on to its end; on the others some of its batches are timed"
     option("--full-recipe", nargs="*", default=_HEADS[:1], metavar="NxM", help=text)
@@ -140,9 +135,6 @@ def _machine_facts() -> dict[str, Any]:
     }
 
 
-# ---- the sections -----------------------------------------------------------------------------------------------------
-
-
 def _measure_fit(heads: Sequence[tuple[int, int]], full_recipe: Sequence[tuple[int, int]]) -> Iterator[Measurement]:
     """Our mapper, the published recipe, and what neither can be faster than."""
     with tempfile.TemporaryDirectory() as folder:  # keeps the texts' embeddings from one process to the next
@@ -155,7 +147,7 @@ def _measure_fit(heads: Sequence[tuple[int, int]], full_recipe: Sequence[tuple[i
             if size in full_recipe:
                 recipe = apart("fit", options | {"mapper": "icis-paper"})
             else:
-                recipe = apart("recipe-batches", options | {"classes": _TIMED_CLASSES, "epochs": _TIMED_EPOCHS})
+                recipe = apart("recipe_batches", options | {"classes": _TIMED_CLASSES, "epochs": _TIMED_EPOCHS})
                 times = -(-size[0] // _BATCH) * FEWEST_EPOCHS
                 recipe["fit_seconds"] = recipe["batch_seconds"] * times
                 rows.append(f"{recipe['batches']:.0f} batches timed, times {times}")

@@ -52,9 +52,6 @@ def measure_apart(task: str, options: dict[str, Any], *, cache: Path | None = No
     """Run a task of `TASKS` in fresh processes, one after the other; give the medians of its figures.
 
     Without a folder for the cache each process has an empty one, which is deleted.
-
-    Raises:
-        BenchmarkDataError: A process failed.
     """
     answers = []
     for _ in range(repeats):
@@ -169,14 +166,7 @@ def text(options: dict[str, Any]) -> dict[str, float]:
     return {"text_seconds": time_of(lambda: encode_descriptors(classes, loaded))}
 
 
-TASKS: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {
-    "fit": fit,
-    "recipe-batches": recipe_batches,
-    "bounds": bounds,
-    "inject": inject,
-    "names": names,
-    "text": text,
-}
+TASKS = {task.__name__: task for task in (fit, recipe_batches, bounds, inject, names, text)}
 
 
 def _held_bytes() -> int:

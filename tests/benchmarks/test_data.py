@@ -1,4 +1,4 @@
-"""Reading the benchmarks' files: both MATLAB formats, indices, word vectors, and what is said when something is wrong."""
+"""Reading the benchmarks' files: MATLAB's, indices, word vectors, and what is said when something is wrong."""
 
 import os
 import pickle
@@ -17,7 +17,6 @@ from tests.helpers import WordEncoder
 from timm_inject.text import ClassName
 
 scipy_io = pytest.importorskip("scipy.io")
-pytest.importorskip("h5py")
 
 # Six images of three classes; MATLAB counts from 1 and keeps an image in a column.
 FEATURES = np.arange(12, dtype=np.float64).reshape(2, 6)
@@ -37,36 +36,16 @@ def content(**changes):
     } | changes
 
 
-def write_v5(folder, **changes):
+def write_files(folder, **changes):
     folder.mkdir(parents=True, exist_ok=True)
     values = content(**changes)
     scipy_io.savemat(folder / "res101.mat", {name: values.pop(name) for name in ("features", "labels")})
     scipy_io.savemat(folder / "att_splits.mat", values)
 
 
-def write_v73(folder):
-    """As MATLAB does it: dimensions in the other order, texts as references, 512 bytes of header."""
-    import h5py
-
-    folder.mkdir(parents=True, exist_ok=True)
-    values = content()
-    names = values.pop("allclasses_names")
-    with h5py.File(folder / "res101.mat", "w", userblock_size=512) as file:
-        for name in ("features", "labels"):
-            file[name] = values.pop(name).T
-    with h5py.File(folder / "att_splits.mat", "w", userblock_size=512) as file:
-        for name, value in values.items():
-            file[name] = value.T
-        cells = file.create_dataset("allclasses_names", (1, 3), dtype=h5py.ref_dtype)
-        for index, name in enumerate(names[:, 0]):
-            codes = np.array([ord(letter) for letter in name], dtype=np.uint16)[:, None]
-            cells[0, index] = file.create_dataset(f"#refs#/{index}", data=codes).ref
-
-
-@pytest.mark.parametrize("write", [write_v5, write_v73])
 @pytest.mark.parametrize("inner", ["", "CUB"])
-def test_both_formats_and_both_places(tmp_path, write, inner):
-    write(tmp_path / inner)
+def test_files_are_read_from_both_places(tmp_path, inner):
+    write_files(tmp_path / inner)
     dataset = load_xlsa17(tmp_path, "cub")
     assert dataset.features.tolist() == FEATURES.T.tolist()
     assert dataset.features.dtype == torch.float32
@@ -116,14 +95,14 @@ def test_a_missing_file_is_named_with_where_it_is_published_and_where_we_looked(
     ],
 )
 def test_a_wrong_file_is_told(tmp_path, changes, message):
-    write_v5(tmp_path, **changes)
+    write_files(tmp_path, **changes)
     with pytest.raises(BenchmarkDataError) as caught:
         load_xlsa17(tmp_path, "cub")
     assert str(caught.value) == message.format(tmp_path)
 
 
 def test_a_file_without_the_variable_and_one_that_is_no_matlab_file(tmp_path):
-    write_v5(tmp_path)
+    write_files(tmp_path)
     scipy_io.savemat(tmp_path / "att_splits.mat", {"att": ATT})
     with pytest.raises(BenchmarkDataError, match="lacks the variables allclasses_names, trainval_loc"):
         load_xlsa17(tmp_path, "cub")
@@ -134,7 +113,7 @@ def test_a_file_without_the_variable_and_one_that_is_no_matlab_file(tmp_path):
 
 @pytest.fixture
 def dataset(tmp_path):
-    write_v5(tmp_path / "CUB")
+    write_files(tmp_path / "CUB")
     return load_xlsa17(tmp_path, "cub")
 
 

@@ -249,7 +249,6 @@ def test_command(capsys, small_model, photos, tmp_path):
 
 @pytest.fixture
 def target(tmp_path):
-    pytest.importorskip("h5py")
     write_synthetic(tmp_path, "awa2", DatasetSize(4, 3, 5, train_seen=8, test_seen=4, test_unseen=9, feature_dim=8))
     return load_xlsa17(tmp_path, "awa2")
 

@@ -138,7 +138,7 @@ def test_tasks_run_apart():
     assert answer["fit_seconds"] > 0
     assert answer["import timm_seconds"] > answer["import timm_inject_seconds"] > 0
     assert -1 <= answer["cosine"] <= 1
-    assert set(TASKS) == {"fit", "recipe-batches", "bounds", "inject", "names", "text"}
+    assert set(TASKS) == {"fit", "recipe_batches", "bounds", "inject", "names", "text"}
 
 
 @pytest.mark.slow

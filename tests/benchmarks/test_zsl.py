@@ -27,7 +27,6 @@ from timm_inject.mappers import IcisNetworks, create_mapper, icis_paper, mapper_
 from timm_inject.mappers.networks import icis_loss
 
 pytest.importorskip("scipy")
-pytest.importorskip("h5py")
 pytest.importorskip("matplotlib")
 
 SIZE = DatasetSize(12, 4, 10, train_seen=120, test_seen=36, test_unseen=24, feature_dim=16)
@@ -46,7 +45,7 @@ def dataset(data_root):
 
 
 def benchmark_of(dataset, data_root):
-    return ZslBenchmark(dataset, dataset_descriptors(dataset, "att", data_root), "att")
+    return ZslBenchmark(dataset, {"att": dataset_descriptors(dataset, "att", data_root)})
 
 
 # ---- leakage ----------------------------------------------------------------------------------------------------------
@@ -80,8 +79,8 @@ def test_labels_of_test_images_change_no_rows_for_new_classes(dataset, data_root
     shuffled = dataset.labels.clone()
     for part in (dataset.test_seen, dataset.test_unseen):
         shuffled[part] = shuffled[part][torch.randperm(len(part), generator=generator)]
-    problem = benchmark_of(dataset, data_root).problem("held-out", 0)
-    other = benchmark_of(replace(dataset, labels=shuffled), data_root).problem("held-out", 0)
+    problem = benchmark_of(dataset, data_root).problem("held-out", 0, "att")
+    other = benchmark_of(replace(dataset, labels=shuffled), data_root).problem("held-out", 0, "att")
     assert torch.equal(problem.rows, other.rows)
     assert torch.equal(problem.unseen_descriptors, other.unseen_descriptors)
     assert not torch.equal(problem.target, other.target)
@@ -347,16 +346,16 @@ def test_every_benchmark_describes_itself(capsys):
 
 
 def test_missing_packages_are_named(capsys, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("h5py", "psutil") else name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("scipy", "psutil") else name)
     code, _, err = run_benchmark(capsys, "cub")
-    assert (code, err) == (2, 'benchmarks: Benchmarks need h5py, psutil: pip install "timm_inject[benchmark]".\n')
+    assert (code, err) == (2, 'benchmarks: Benchmarks need scipy, psutil: pip install "timm_inject[benchmark]".\n')
 
 
 def test_the_command_starts_without_its_packages():
     script = """
 import sys
 import benchmarks.__main__
-print([name for name in ("h5py", "scipy.io", "matplotlib", "psutil", "sentence_transformers") if name in sys.modules])
+print([name for name in ("scipy.io", "matplotlib", "psutil", "sentence_transformers") if name in sys.modules])
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
@@ -372,7 +371,7 @@ def test_the_recipe_is_cut_short_where_only_its_time_counts(dataset, data_root, 
     epochs = []
     monkeypatch.setattr(icis_paper, "has_converged", lambda losses, _: epochs.append(len(losses)) or False)
     attributes = dataset_descriptors(dataset, "att", data_root)
-    benchmark = ZslBenchmark(dataset, attributes, "att", cut_recipe=True)
+    benchmark = ZslBenchmark(dataset, {"att": attributes}, cut_recipe=True)
     store = ResultStore(None)
     run_units(benchmark.units(["icis-paper", "ridge"]), store)
     assert max(epochs) == 24  # asked before each of 25 epochs
