@@ -35,7 +35,7 @@ _COMMANDS: dict[str, tuple[_Benchmark, str]] = {
     "synthetic": (synthetic, "made-up features of the real size of CUB, SUN or AWA2, to see time and memory"),
     "speed": (speed, "how fast: fits, inject end to end, inference and evaluate, each against what one would run instead"),
 }
-_PACKAGES = ("scipy", "h5py", "matplotlib", "psutil")
+_PACKAGES = ("scipy", "matplotlib", "psutil")
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 
@@ -65,15 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure timm_inject.")
     commands = parser.add_subparsers(title="benchmarks", required=True, metavar="NAME")
+    output = "for results, tables and plots; a second run goes on there"
+    pages = "put tables or their summary between the markers of these files, whichever each of them has"
     for name, (benchmark, text) in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         # So that a table can name the command that made it without repeating every default.
         command.set_defaults(run=benchmark.run, command=name, get_default=command.get_default)
         benchmark.add_options(command)
-        output, text = Path("out/benchmark") / name, "for results, tables and plots; a second run goes on there"
-        command.add_argument("--output", type=Path, default=output, metavar="DIR", help=text)
-        text = "put tables or their summary between the markers of these files, whichever each of them has"
-        command.add_argument("--update-readme", type=Path, nargs="+", default=[], metavar="FILE", help=text)
+        command.add_argument("--output", type=Path, default=Path("out/benchmark", name), metavar="DIR", help=output)
+        command.add_argument("--update-readme", type=Path, nargs="+", default=[], metavar="FILE", help=pages)
         command.add_argument("--quiet", action="store_true", help="no progress lines")
         command.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     return parser

@@ -9,32 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from timm_inject.mappers import IcisMapper, IcisNetworks, IcisPaperMapper
-from timm_inject.mappers.icis_paper import has_converged
+from timm_inject.mappers import IcisMapper, IcisNetworks, IcisPaperMapper, KernelRidgeMapper, Mapper
 from timm_inject.text import ProgressCallback
 
-_LEARNING_RATE = 1e-5
-_BATCH_SIZE = 16
-# The least fall of the loss an epoch is 2e-3 for cosines and 2e-6 for squared errors, so these are shown to the rule enlarged.
-_SCALE_OF_SQUARED_ERRORS = 1e3
+# Of the loss, an epoch, as the published code has it.
+_MIN_DROP_OF_SQUARED_ERRORS = 2e-6
 
-# One after the other, as powers of the descriptors to choose from and power of the equaliser; the last is `icis` itself.
-PARTS_STEPS: dict[str, tuple[tuple[float, ...], float]] = {
-    "kernel ridge on centred descriptors and rows": ((1.0,), 0.0),
-    "+ roots of the descriptors where they help": (IcisMapper.powers, 0.0),
-    "+ weak directions strengthened: `icis`": (IcisMapper.powers, IcisMapper.equalizer),
+
+class _WithRoots(KernelRidgeMapper):
+    powers = IcisMapper.powers
+
+
+# What the default is made of, one after the other; the last is `icis` itself.
+PARTS_STEPS: dict[str, type[Mapper]] = {
+    "kernel ridge on centred descriptors and rows": KernelRidgeMapper,
+    "+ roots of the descriptors where they help": _WithRoots,
+    "+ weak directions strengthened: `icis`": IcisMapper,
 }
-
-
-class PartsMapper(IcisMapper):
-    """`icis` with some of its parts."""
-
-    name = "icis-parts"
-
-    def __init__(self, parts: tuple[tuple[float, ...], float]) -> None:
-        super().__init__()
-        powers, equalizer = parts
-        vars(self).update(powers=powers, equalizer=equalizer)  # of this one mapper
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +64,8 @@ class AblationMapper(IcisPaperMapper):
     def __init__(self, step: AblationStep) -> None:
         super().__init__()
         self.step = step
+        if not step.cosine:
+            vars(self).update(min_drop=_MIN_DROP_OF_SQUARED_ERRORS)
 
     def _fit(
         self,
@@ -82,27 +75,8 @@ class AblationMapper(IcisPaperMapper):
         unseen_descriptors: Tensor | None,
         progress: ProgressCallback | None,
     ) -> dict[str, Tensor]:
-        networks = IcisNetworks(descriptors.shape[1], rows.shape[1], generator=generator).train()
         # Offered to every step; those without it in their objective leave it.
-        takes_unseen = self.step.unseen and unseen_descriptors is not None
-        everyone = torch.cat([descriptors, unseen_descriptors]) if takes_unseen and unseen_descriptors is not None else descriptors
-        optimizer = torch.optim.Adam(networks.parameters(), lr=_LEARNING_RATE, fused=True)
-        scale = 1.0 if self.step.cosine else _SCALE_OF_SQUARED_ERRORS
-        losses: list[float] = []
-        while len(losses) < self.max_epochs and not has_converged(losses):
-            total, batches = 0.0, torch.randperm(len(everyone), generator=generator).split(_BATCH_SIZE)
-            for batch in batches:
-                is_seen = batch < len(rows)
-                loss = self._loss(networks, everyone[batch], rows[batch[is_seen]], is_seen)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                total += loss.item()
-            losses.append(scale * total / len(batches))
-            if progress is not None:
-                progress("Train the ablation's mapper", len(losses), self.max_epochs)
-        state = {name: tensor.detach().clone() for name, tensor in networks.state_dict().items()}
-        return state | {"descriptor_dim": torch.tensor(descriptors.shape[1]), "num_epochs": torch.tensor(len(losses))}
+        return super()._fit(descriptors, rows, generator, unseen_descriptors if self.step.unseen else None, progress)
 
     def _loss(self, networks: IcisNetworks, descriptors: Tensor, rows: Tensor, is_seen: Tensor) -> Tensor:
         of_descriptors = networks.encode_descriptors(descriptors)

@@ -31,14 +31,9 @@ _HELD_OUT_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class BaseClassifier:
-    """A trained head.
+    """A trained head, (num_seen, feature_dim + 1) with the bias as last column, and how it was trained.
 
-    Attributes:
-        rows: (num_seen, feature_dim + 1), bias as the last column.
-        epochs: For how many epochs it was trained.
-        weight_decay: With which decay.
-        init_std: Standard deviation of the initial weights.
-        selection_accuracy: Mean per-class accuracy on the images that epochs and settings were chosen on.
+    Its selection accuracy is the mean per-class accuracy on the images that epochs and settings were chosen on.
     """
 
     rows: Tensor
@@ -66,8 +61,8 @@ def train_base_classifier(
         selection: Features and labels to choose the epoch on, as the paper does with the seen test images. None holds a
             fifth of each class's training images out, chooses epochs, initial weights and weight decay there, and trains again
             on all.
-        epochs: At most so many, at least 1.
-        progress: Called with the step's name, how many epochs are done and how many there are.
+        epochs: At most so many.
+        progress: Called after each epoch.
     """
     train = partial(_train, seed=seed, progress=progress)
     if selection is not None:
@@ -94,12 +89,10 @@ def _train(
 ) -> BaseClassifier:
     """The classifier of the epoch that is best on the selection, or of the last one without a selection."""
     generator = torch.Generator().manual_seed(seed)
-    num_classes, feature_dim = int(labels.max()) + 1, features.shape[1]
-    weight = torch.empty(num_classes, feature_dim, dtype=torch.float32).normal_(0.0, init_std, generator=generator)
-    bias = torch.zeros(num_classes, dtype=torch.float32)
-    optimizer = torch.optim.AdamW(
-        [weight.requires_grad_(), bias.requires_grad_()], lr=_LEARNING_RATE, weight_decay=weight_decay, fused=True
-    )
+    weight = torch.empty(int(labels.max()) + 1, features.shape[1], dtype=torch.float32).normal_(0.0, init_std, generator=generator)
+    bias = torch.zeros(len(weight), dtype=torch.float32)
+    parameters = [weight.requires_grad_(), bias.requires_grad_()]
+    optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE, weight_decay=weight_decay, fused=True)
     best = BaseClassifier(torch.empty(0), 0, weight_decay, init_std, -1.0)
     for epoch in range(1, epochs + 1):
         for batch in torch.randperm(len(features), generator=generator).split(_BATCH_SIZE):

@@ -1,7 +1,6 @@
 """Class descriptors of the benchmarks: attributes, published word vectors, or our own encoding of the names."""
 
 import pickle
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +12,14 @@ from torch import Tensor
 from benchmarks import BenchmarkDataError, BenchmarkFileError
 from benchmarks.xlsa17 import DATASETS, ZslDataset
 from timm_inject.mappers import normalize
-from timm_inject.text import ClassName, EncoderHandle, encode_descriptors, resolve_class_texts
+from timm_inject.text import (
+    ClassName,
+    EncoderSource,
+    encode_descriptors,
+    resolve_class_texts,
+    resolve_encoder,
+    resolve_seen_class_names,
+)
 
 _VECTOR_FILES = {"wiki2vec": "wiki2vec/{}_wiki_sum_list.npy", "conceptnet": "conceptnet/{}_cn_sum_list.npy"}
 _IMAGENET_FILES = {"wiki2vec": "wiki2vec/imgnet_wiki_list.npy", "conceptnet": "conceptnet/imgnet_cn_list.npy"}
@@ -21,14 +27,18 @@ DESCRIPTORS = ("att", *_VECTOR_FILES, "names")
 _PUBLISHED_AT = "the folder `embeddings` of https://github.com/ExplainableML/ImageFreeZSL"
 
 
-def dataset_descriptors(dataset: ZslDataset, kind: str, *, data_root: Path, encoder: EncoderHandle | None = None) -> Tensor:
+def dataset_descriptors(
+    dataset: ZslDataset, kind: str, data_root: Path, encoder: EncoderSource | None = None, seen_descriptors: Tensor | None = None
+) -> Tensor:
     """One descriptor a class of the dataset, of length 1: (num_classes, descriptor_dim).
 
     Args:
         dataset: Names the classes and holds the attributes.
-        kind: "att", "wiki2vec", "conceptnet", or "names" for definitions looked up and encoded as `inject` does.
-        data_root: Where the folder of published vectors is looked for.
+        kind: "att", "wiki2vec", "conceptnet" (published vectors, looked for near `data_root`), or "names" for texts looked up and
+            encoded as `inject` does.
+        data_root: The folder of the benchmark's files.
         encoder: For "names".
+        seen_descriptors: For "names", where the classes are new to a head of others.
 
     Raises:
         BenchmarkFileError: A file is missing.
@@ -37,7 +47,8 @@ def dataset_descriptors(dataset: ZslDataset, kind: str, *, data_root: Path, enco
     if kind == "att":
         return normalize(dataset.attributes)
     if kind == "names":
-        return encode_names([ClassName(class_name_of(name)) for name in dataset.class_names], encoder)
+        labels = [label.replace("+", " ") for label in dataset.class_names]
+        return encode_names(resolve_seen_class_names(None, len(labels), labels), encoder, seen_descriptors)
     folder = DATASETS[dataset.name]
     vectors = _load(data_root, _VECTOR_FILES[kind].format(folder))
     names = _load_names(data_root, f"{folder}_classnames.npy")
@@ -50,19 +61,8 @@ def dataset_descriptors(dataset: ZslDataset, kind: str, *, data_root: Path, enco
     return normalize(vectors[[position[name] for name in dataset.class_names]])
 
 
-def imagenet_descriptors(kind: str, names: Sequence[ClassName], *, data_root: Path, encoder: EncoderHandle | None = None) -> Tensor:
-    """The same for an ImageNet head's own classes, in logit order.
-
-    Args:
-        kind: "wiki2vec", "conceptnet" or "names".
-        names: The head's classes.
-        data_root: Where the folder of published vectors is looked for.
-        encoder: For "names".
-
-    Raises:
-        BenchmarkFileError: The vectors are missing.
-        BenchmarkDataError: There are not as many vectors as classes.
-    """
+def imagenet_descriptors(names: Sequence[ClassName], kind: str, data_root: Path, encoder: EncoderSource | None = None) -> Tensor:
+    """The same for an ImageNet head's own classes, in logit order, which have no attributes."""
     if kind == "names":
         return encode_names(names, encoder)
     vectors = _load(data_root, _IMAGENET_FILES[kind])
@@ -71,16 +71,10 @@ def imagenet_descriptors(kind: str, names: Sequence[ClassName], *, data_root: Pa
     return normalize(vectors)
 
 
-def encode_names(names: Sequence[ClassName], encoder: EncoderHandle | None) -> Tensor:
-    """Descriptors of seen classes, by definitions that are looked up: (num_classes, descriptor_dim)."""
-    if encoder is None:
-        raise BenchmarkDataError("Descriptors from names need an encoder.")
-    return encode_descriptors(resolve_class_texts(list(names), [])[0], encoder)
-
-
-def class_name_of(label: str) -> str:
-    """A label of the datasets as a person would write it: "001.Black_footed_Albatross" -> "Black footed Albatross"."""
-    return re.sub(r"[_+]+", " ", re.sub(r"^\d+\.", "", label)).strip()
+def encode_names(names: Sequence[ClassName], encoder: EncoderSource | None, seen_descriptors: Tensor | None = None) -> Tensor:
+    """Descriptors of classes by what is looked up: (num_classes, descriptor_dim); `seen_descriptors` where they are new ones."""
+    texts, _ = resolve_class_texts(names, [])
+    return encode_descriptors(texts, resolve_encoder(encoder), seen_descriptors=seen_descriptors)
 
 
 def _load(data_root: Path, file: str) -> Tensor:

@@ -6,8 +6,9 @@ rows are hard to predict, or as many classes drawn at random, where they are eas
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from benchmarks.heldout import HeldOutBenchmark
 from benchmarks.images import add_head_options, load_heads
 from benchmarks.plots import plot_self_score
 from benchmarks.report import markdown_table
-from benchmarks.results import Result, Setting
+from benchmarks.results import Result, Setting, select
 from benchmarks.scores import zero_shot_scores
 from benchmarks.session import Session, add_plots_option
 from benchmarks.units import Problem, Unit, without_cache
@@ -46,11 +47,12 @@ def run(options: argparse.Namespace) -> None:
     encoder = resolve_encoder(options.encoder)
     session = Session(options)
     benchmarks = [HeldOutBenchmark(head, encoder, progress=session.progress) for head in load_heads(options, session.progress)]
-    groups = [class_groups(benchmark.head.names, options.size, options.num_random, options.seed) for benchmark in benchmarks]
-    pairs = zip(benchmarks, groups, strict=True)
-    session.run(unit for benchmark, own in pairs for unit in estimate_units(benchmark, own, options.seed))
-    data = {benchmark.data for benchmark in benchmarks}
-    results = [r for r in session.store if r.setting.data in data and r.setting.part == "groups"]
+    units: list[Unit] = []
+    for benchmark in benchmarks:
+        groups = class_groups(benchmark.head.names, options.size, options.num_random, options.seed)
+        units += estimate_units(benchmark, groups, options.seed)
+    session.run(units)
+    results = [r for benchmark in benchmarks for r in select(session.store, data=benchmark.data, part="groups")]
     good = [result for result in results if not result.error]
     told, plots = [], []
     for score, name in (("zsl_accuracy", "T1"), ("unseen_accuracy", "u")):
@@ -67,36 +69,25 @@ def run(options: argparse.Namespace) -> None:
     session.finish(results, [bins_table(good)], plots, glance=" ".join(told), shown=["estimates-u.png"])
 
 
-@dataclass(frozen=True, slots=True)
-class ClassGroup:
-    """Classes that are hidden together.
-
-    Attributes:
-        kind: "neighbours" or "random".
-        classes: Logit indices.
-    """
+class ClassGroup(NamedTuple):
+    """Classes that are hidden together, as logit indices; the kind is "neighbours" or "random"."""
 
     kind: str
     classes: tuple[int, ...]
 
 
 def class_groups(names: Sequence[ClassName], size: int, num_random: int, seed: int) -> list[ClassGroup]:
-    """Deal the classes into runs of neighbours in WordNet's order, and draw random groups of that size and of 200.
+    """Deal the classes into runs of neighbours in WordNet's order, and draw random groups of that size.
 
-    Args:
-        names: Of the classes, in logit order. One without WordNet id goes by its name.
-        size: Of a group.
-        num_random: How many random groups; half as many of 200, where there are more classes than that.
-        seed: Draws them.
+    Where there are classes enough, half as many random groups have 200. A class without WordNet id goes by its name.
     """
     wnids = [(name.sense and name.sense.wnid) or name.name for name in names]
     order = sorted(range(len(wnids)), key=lambda index: wnids[index])
     groups = [ClassGroup("neighbours", tuple(order[start : start + size])) for start in range(0, len(order) - size + 1, size)]
     generator = torch.Generator().manual_seed(seed)
-    sizes = [size] * num_random + ([_LARGE] * (num_random // 2) if len(order) > 2 * _LARGE else [])
-    return groups + [
-        ClassGroup("random", tuple(sorted(torch.randperm(len(order), generator=generator)[:count].tolist()))) for count in sizes
-    ]
+    for count in [size] * num_random + ([_LARGE] * (num_random // 2) if len(order) > 2 * _LARGE else []):
+        groups.append(ClassGroup("random", tuple(sorted(torch.randperm(len(order), generator=generator)[:count].tolist()))))
+    return groups
 
 
 def estimate_units(benchmark: HeldOutBenchmark, groups: Sequence[ClassGroup], seed: int) -> Iterator[Unit]:
@@ -154,10 +145,13 @@ def bins_table(results: Sequence[Result]) -> str:
     def total(key: str, number: int) -> float:
         return sum(result.notes.get(f"{key} {number}", 0.0) for result in results)
 
+    def mean(key: str) -> Callable[[int], str]:
+        return lambda number: f"{100 * total(key, number) / total('names', number):.1f}"
+
     columns = {
         "estimate of u, percent": lambda number: f"{100 * number / _NUM_BINS:.0f} to {100 * (number + 1) / _NUM_BINS:.0f}",
         "names": lambda number: f"{total('names', number):.0f}",
-        "mean estimate": lambda number: f"{100 * total('foretold', number) / total('names', number):.1f}",
-        "measured on photos": lambda number: f"{100 * total('real', number) / total('names', number):.1f}",
+        "mean estimate": mean("foretold"),
+        "measured on photos": mean("real"),
     }
     return markdown_table(columns, [number for number in range(_NUM_BINS) if total("names", number)])

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.ablation import PARTS_STEPS, PartsMapper
+from benchmarks.ablation import PARTS_STEPS
 from benchmarks.descriptors import imagenet_descriptors
 from benchmarks.images import ImageHead, add_head_options, load_heads
 from benchmarks.plots import plot_bars, plot_seen_unseen, plot_self_score
-from benchmarks.report import glance_table, heldout_tables, parts_table, self_score_points, table_of_test_classes
-from benchmarks.results import MAIN_MAPPERS, Result, Setting, data_fingerprint
+from benchmarks.report import glance_table, heldout_tables, parts_table, self_score_points
+from benchmarks.results import MAIN_MAPPERS, Result, Setting, data_fingerprint, select
 from benchmarks.session import Session, add_method_options, add_plots_option, chosen_methods
-from benchmarks.units import Problem, Unit, calibrated_unit, raw_unit
+from benchmarks.units import CALIBRATION_NAMES, Problem, Unit, calibrated_unit, raw_unit
 from timm_inject.errors import ArgumentValueError
 from timm_inject.mappers import assign_folds
 from timm_inject.text import (
@@ -48,9 +48,7 @@ _TEXT_NOTES = {
     "conceptnet": "by the ICIS authors' vectors",
 }
 WORDS = ("synset", "lemma", "no-kind", "sentence", "definition", "name", "new-definition", "new-sentence", "new-name")
-_LOOKED_UP = WORDS
 _VECTORS = ("wiki2vec", "conceptnet")
-_TEXTS = (*_LOOKED_UP, "described", *_VECTORS)
 _PARTS = ("table", "test", "parts")
 _VALIDATION_SEED = 2026
 
@@ -63,22 +61,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--folds", type=int, default=5, metavar="N", help=text)
     text = f"of {', '.join(_PARTS)}"
     command.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=text)
-    command.add_argument(
-        "--texts",
-        nargs="+",
-        choices=_TEXTS,
-        default=["lemma"],
-        help=f"how hidden classes are told. {text_notes()} Every method is run for the first, icis and kernel-ridge for further ones",
-    )
+    notes = " ".join(f"{name}: {note}." for name, note in _TEXT_NOTES.items())
+    text = f"how hidden classes are told. {notes} Every method is run for the first, {' and '.join(MAIN_MAPPERS)} for further ones"
+    command.add_argument("--texts", nargs="+", choices=list(_TEXT_NOTES), default=["lemma"], help=text)
     text = "for wiki2vec and conceptnet: the folder that holds theirs"
     command.add_argument("--vectors", type=Path, metavar="DIR", help=text)
     command.add_argument("--descriptions", type=Path, metavar="FILE", help="JSON: class name or WordNet id -> text or texts")
     add_plots_option(command)
-
-
-def text_notes() -> str:
-    """What each way of telling classes means."""
-    return " ".join(f"{name}: {note}." for name, note in _TEXT_NOTES.items())
 
 
 def run(options: argparse.Namespace) -> None:
@@ -96,33 +85,24 @@ def run(options: argparse.Namespace) -> None:
     session = Session(options)
     benchmarks = []
     for head in load_heads(options, session.progress):
-        vectors = {kind: imagenet_descriptors(kind, head.names, data_root=options.vectors) for kind in kinds}
+        vectors = {kind: imagenet_descriptors(head.names, kind, options.vectors) for kind in kinds}
         benchmarks.append(HeldOutBenchmark(head, encoder, descriptions, vectors, session.progress))
-    session.run(
-        unit
-        for benchmark in benchmarks
-        for unit in benchmark.units(methods, options.texts, options.folds, options.seeds, options.parts)
-    )
-    results = [result for result in session.store if result.setting.data in {benchmark.data for benchmark in benchmarks}]
-    table = [result for result in results if result.setting.part == "table"]
+    plan = (methods, options.texts, options.folds, options.seeds, options.parts)
+    session.run(unit for benchmark in benchmarks for unit in benchmark.units(*plan))
+    results = [result for benchmark in benchmarks for result in select(session.store, data=benchmark.data)]
+    table = select(results, part="table")
     text = options.texts[0]
-    about = (
-        f"ImageNet heads {', '.join(options.heads)}: the classes, hidden in {options.folds} folds, are given back by name "
-        f"(`{text}`)."
-    )
-    glance = glance_table([result for result in table if result.setting.descriptors == text], about)
-    tables = [*heldout_tables(results), table_of_test_classes(results), parts_table(results)]
+    hidden = f"the classes, hidden in {options.folds} folds, are given back by name (`{text}`)"
+    about = f"ImageNet heads {', '.join(options.heads)}: {hidden}."
+    glance = glance_table(select(table, descriptors=text), about)
     shown = [f"bars-{text}.png", f"seen-unseen-{text}.png"]
-    session.finish(results, tables, _plot(table, options.output), glance=glance, shown=shown)
+    session.finish(results, [*heldout_tables(results), parts_table(results)], _plot(table, options.output), glance, shown)
 
 
 def validation_classes(num_classes: int) -> Tensor:
-    """Which classes are for choosing settings of the package, on photos of them: half, drawn once and for all.
+    """Which classes are for choosing settings of the package, on photos of them: half, drawn once and for all, (num_classes,) bool.
 
     Photos of the others, the test classes, are for figures alone. Rows and texts of all classes take part on both sides.
-
-    Returns:
-        (num_classes,) bool, in logit order.
     """
     is_validation = torch.zeros(num_classes, dtype=torch.bool)
     order = torch.randperm(num_classes, generator=torch.Generator().manual_seed(_VALIDATION_SEED))
@@ -156,10 +136,11 @@ class HeldOutBenchmark:
         self.head = head
         self._encoder = encoder
         self._descriptions = descriptions or {}
+        self._vectors = vectors or {}
         self._progress = progress
-        self._descriptors = {kind: (part, part) for kind, part in (vectors or {}).items()}
-        told = sorted(self._descriptions.items())
-        self.data = data_fingerprint(head.rows, head.features, head.labels, encoder.encoder_id, told)
+        self._looked_up: dict[str, tuple[Tensor, list[ClassText]]] = {}
+        described = sorted(self._descriptions.items())
+        self.data = data_fingerprint(head.rows, head.features, head.labels, encoder.encoder_id, described)
 
     def units(
         self,
@@ -169,23 +150,18 @@ class HeldOutBenchmark:
         seeds: Sequence[int] = (0,),
         parts: Sequence[str] = ("table",),
     ) -> Iterator[Unit]:
-        """All that is asked for.
+        """All that is asked for: each seed deals the classes into folds anew, and each fold is hidden once.
 
-        Args:
-            methods: Mappers. Of texts after the first and of "test" only the main ones are run, where they are among them.
-            texts: How hidden classes are told.
-            num_folds: Into how many folds the classes are dealt; each is hidden once.
-            seeds: Each deals the classes anew.
-            parts: Of "table"; "test", on photos of the test classes alone, with the first text; and "parts", what each part of the
-                default adds, likewise.
+        The parts are "table"; "test", on photos of the test classes alone, with the first of the texts; and "parts", what each part
+        of the default adds, likewise. For further texts and for "test" only the main ones of the methods are run.
         """
         main = [method for method in MAIN_MAPPERS if method in methods] or methods
         jobs = [("parts", texts[0], step) for step in PARTS_STEPS]
         jobs += [("test", texts[0], method) for method in main]
-        jobs += [("table", told, method) for told in texts for method in (methods if told == texts[0] else main)]
-        for part, told, method in jobs:
+        jobs += [("table", kind, method) for kind in texts for method in (methods if kind == texts[0] else main)]
+        for part, kind, method in jobs:
             for seed, fold in product(seeds, range(num_folds)) if part in parts else ():
-                yield self._unit(part, told, method, seed, fold, self.fold(seed, fold, num_folds))
+                yield self._unit(part, kind, method, seed, fold, self.fold(seed, fold, num_folds))
 
     def _unit(self, part: str, texts: str, method: str, seed: int, fold: int, hidden: Sequence[int]) -> Unit:
         head = self.head
@@ -193,15 +169,14 @@ class HeldOutBenchmark:
         setting = Setting("imagenet", part, "", texts, method, "none", seed, head.name, fold, num_seen, self.data)
         label = f"{head.name}, {part}, {texts}, {method}, seed {seed}, fold {fold}"
         if part == "parts":
-            return raw_unit(label, setting, partial(self.hide, texts, hidden), partial(PartsMapper, PARTS_STEPS[method]))
-        if part == "test":
-            tested = partial(self.hide, texts, hidden, test_classes_only=True)
-            return calibrated_unit(label, setting, tested, ["harmonic"], self._progress)
+            return raw_unit(label, setting, partial(self.hide, texts, hidden), PARTS_STEPS[method])
+        is_test = part == "test"
 
         def problem() -> Problem:
-            return replace(self.hide(texts, hidden), notes=count_senses(head.names, texts, hidden))
+            notes = count_senses(head.names, self._look_up(texts)[1], hidden) if texts in WORDS else {}
+            return replace(self.hide(texts, hidden, test_classes_only=is_test), notes=notes)
 
-        return calibrated_unit(label, setting, problem, progress=self._progress)
+        return calibrated_unit(label, setting, problem, ["harmonic"] if is_test else CALIBRATION_NAMES, self._progress)
 
     def fold(self, seed: int, fold: int, num_folds: int) -> list[int]:
         """The classes that are hidden together, as logit indices."""
@@ -211,50 +186,43 @@ class HeldOutBenchmark:
     def hide(self, texts: str, classes: Sequence[int], *, test_classes_only: bool = False) -> Problem:
         """Hide classes, given as logit indices: their rows are gone, and their images are those of new classes.
 
-        Args:
-            texts: How they are told.
-            classes: In rising order.
-            test_classes_only: Keep only images of the classes that are not `validation_classes`.
+        With `test_classes_only` only images of the classes stay that are not `validation_classes`.
         """
         head, hidden = self.head, torch.zeros(len(self.head.rows), dtype=torch.bool)
         hidden[list(classes)] = True
-        order = torch.cat([(~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]])
-        logit_of_class = torch.empty_like(order)
-        logit_of_class[order] = torch.arange(len(order))
+        kept, new = (~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]
+        logit_of_class = torch.cat([kept, new]).argsort()
         shown = ~validation_classes(len(hidden))[head.labels] if test_classes_only else slice(None)
-        seen, new = self._encode(texts)
-        return Problem(head.rows[~hidden], seen[~hidden], new[hidden], head.features[shown], logit_of_class[head.labels[shown]])
+        target = logit_of_class[head.labels[shown]]
+        return Problem(head.rows[kept], *self._describe(texts, kept, new), head.features[shown], target)
 
-    def _encode(self, texts: str) -> tuple[Tensor, Tensor]:
-        """Descriptors of every class as a seen one and as a new one."""
-        if texts not in self._descriptors:
-            seen, new = _class_texts(self.head.names, texts, self._descriptions)
-            encode = partial(encode_descriptors, encoder=self._encoder, progress=self._progress)
-            self._descriptors[texts] = encode(seen), encode(new)
-        return self._descriptors[texts]
+    def _describe(self, texts: str, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Descriptors of the classes that are kept and of the new ones."""
+        if texts in self._vectors:
+            return self._vectors[texts][kept], self._vectors[texts][new]
+        descriptors, as_new = self._look_up(texts)
+        chosen = [as_new[index] for index in new.tolist()]
+        return descriptors[kept], encode_descriptors(chosen, self._encoder, self._progress, seen_descriptors=descriptors[kept])
 
-
-def count_senses(names: Sequence[ClassName], texts: str, hidden: Sequence[int]) -> dict[str, float]:
-    """How many of the hidden names were taken in another sense than the class has, or found no definition."""
-    _, new = _class_texts(names, texts, {}) if texts in _LOOKED_UP else ([], [])
-    pairs = [(names[index].sense, new[index].sense) for index in hidden] if new else []
-    other = sum(true is not None and taken is not None and true != taken for true, taken in pairs)
-    lost = sum(taken is None for _, taken in pairs)
-    return {"new_names": float(len(hidden)), "other_sense": float(other), "no_definition": float(lost)}
+    def _look_up(self, texts: str) -> tuple[Tensor, list[ClassText]]:
+        """Descriptors of every class as a seen one, and texts of every class as a new one."""
+        if texts not in self._looked_up:
+            seen, new = class_texts(self.head.names, texts, self._descriptions)
+            self._looked_up[texts] = encode_descriptors(seen, self._encoder, self._progress), new
+        return self._looked_up[texts]
 
 
-def _class_texts(
-    names: Sequence[ClassName], texts: str, descriptions: Mapping[str, str | Sequence[str]]
+def class_texts(
+    names: Sequence[ClassName], texts: str, descriptions: Mapping[str, str | Sequence[str]] | None = None
 ) -> tuple[list[ClassText], list[ClassText]]:
-    """Every class's text where it is seen, and where it is new."""
+    """Every class's text where it is seen, and where it is new; not for the kinds of `texts` that are vectors."""
     if texts == "described":
-        described, _ = resolve_class_texts(list(names), [], descriptions)
+        described, _ = resolve_class_texts(names, [], descriptions or {})
         return described, described
     # The name alone, as a user types it: which of its senses it has is for the package to find out.
-    typed = [ClassName(name.name) for name in names]
-    seen, new = resolve_class_texts(list(names), typed)
+    seen, typed = resolve_class_texts(names, [ClassName(name.name) for name in names])
     if texts == "lemma":
-        return seen, new
+        return seen, typed
     new = [_only(text, texts.removeprefix("new-")) for text in seen]
     return (seen if texts.startswith("new-") else new), new
 
@@ -274,6 +242,14 @@ def _only(text: ClassText, part: str) -> ClassText:
     )
 
 
+def count_senses(names: Sequence[ClassName], new: Sequence[ClassText], hidden: Sequence[int]) -> dict[str, float]:
+    """How many of the hidden names were taken in another sense than the class has, or found no sense."""
+    pairs = [(names[index].sense, new[index].sense) for index in hidden]
+    other = sum(true is not None and taken is not None and true.key != taken.key for true, taken in pairs)
+    lost = sum(taken is None for _, taken in pairs)
+    return {"new_names": float(len(hidden)), "other_sense": float(other), "no_definition": float(lost)}
+
+
 def _read_descriptions(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
@@ -289,12 +265,10 @@ def _read_descriptions(path: Path | None) -> dict[str, Any] | None:
 def _plot(results: Sequence[Result], folder: Path) -> list[str]:
     made = {}
     for texts in dict.fromkeys(result.setting.descriptors for result in results):
-        table = [result for result in results if result.setting.descriptors == texts]
-        own = [result for result in table if result.setting.head == table[0].setting.head]
-        told = f"hidden classes told by: {texts}"
-        made[f"bars-{texts}.png"] = plot_bars(table, folder / f"bars-{texts}.png", title=f"ImageNet, {told}")
-        file, title = f"seen-unseen-{texts}.png", f"{table[0].setting.head}, {told}"
-        made[file] = plot_seen_unseen(own, folder / file, title=title)
+        table, told = select(results, descriptors=texts), f"hidden classes told by: {texts}"
+        head, bars, curves = table[0].setting.head, f"bars-{texts}.png", f"seen-unseen-{texts}.png"
+        made[bars] = plot_bars(table, folder / bars, title=f"ImageNet, {told}")
+        made[curves] = plot_seen_unseen(select(table, head=head), folder / curves, title=f"{head}, {told}")
     for score, name in (("harmonic_mean", "H"), ("zsl_accuracy", "T1")):
         file, points = f"self-score-{name}.png", self_score_points(results, score)
         made[file] = plot_self_score(points, folder / file, title="Self-score and truth", name=name) is not None

@@ -54,11 +54,7 @@ def add_head_options(command: argparse.ArgumentParser) -> None:
 
 
 def load_heads(options: argparse.Namespace, progress: ProgressCallback) -> list[ImageHead]:
-    """The heads that the options name.
-
-    Raises:
-        ArgumentValueError: The options name no photos, or a head has several layers.
-    """
+    """The heads that the options name."""
     if options.images is None:
         raise ArgumentValueError("Pass `--images`, a folder with one sub-folder a class.")
     return [load_head(name, options.images, options.output, progress) for name in options.heads]
@@ -68,7 +64,7 @@ def load_head(name: str, folder: Path | None, output: Path, progress: ProgressCa
     """Load a head and what it sees of labelled images.
 
     Args:
-        name: A timm model, or the path of an `.npz` with the arrays `weight` (1000, feature_dim) and `bias` (1000,).
+        name: A timm model; or, without images, the path of an `.npz` with the arrays `weight` and `bias` of ImageNet-1k.
         folder: Labelled images, as `read_labelled_images` takes them; None for none.
         output: Where features are kept.
         progress: Called while images are read.
@@ -76,48 +72,45 @@ def load_head(name: str, folder: Path | None, output: Path, progress: ProgressCa
     Raises:
         ArgumentValueError: The file cannot be read, or the head has several layers.
     """
+    no_labels = torch.zeros(0, dtype=torch.int64)
     if folder is None and Path(name).suffix == ".npz":
-        return _load_head_file(Path(name))
+        rows = _read_rows(Path(name))
+        names = resolve_seen_class_names(None, len(rows), "imagenet-1k")
+        return ImageHead(Path(name).name, rows, names, torch.zeros(0, rows.shape[1] - 1), no_labels)
     model = load_model(name)
     head = find_head(model)
     if len(head.leaves) != 1:
         raise ArgumentValueError(f"The head of {name!r} has {len(head.leaves)} layers; this benchmark measures heads of one.")
     leaf, names = head.leaves[0], resolve_seen_class_names(model, head.num_classes)
     if folder is None:
-        return ImageHead(name, read_rows(leaf), names, torch.zeros(0, leaf.feature_dim), torch.zeros(0, dtype=torch.int64))
+        return ImageHead(name, read_rows(leaf), names, torch.zeros(0, leaf.feature_dim), no_labels)
     files, labels = read_labelled_images(model, folder)
     return ImageHead(name, read_rows(leaf), names, image_features(model, leaf, files, output, progress), labels)
 
 
-def _load_head_file(path: Path) -> ImageHead:
+def _read_rows(path: Path) -> Tensor:
     try:
         arrays = np.load(path, allow_pickle=False)
         weight, bias = torch.from_numpy(arrays["weight"]).float(), torch.from_numpy(arrays["bias"]).float()
-        rows = torch.cat([weight, bias[:, None]], dim=1)
+        return torch.cat([weight, bias[:, None]], dim=1)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ArgumentValueError(
             f"The head '{path}' could not be read: {error}. Write it with numpy.savez(path, weight=(1000, dim), bias=(1000,))."
         ) from error
-    names = resolve_seen_class_names(None, len(rows), "imagenet-1k")
-    return ImageHead(path.name, rows, names, torch.zeros(0, weight.shape[1]), torch.zeros(0, dtype=torch.int64))
 
 
 def read_labelled_images(model: nn.Module, folder: Path) -> tuple[list[Path], Tensor]:
-    """Find images and their classes, as logit indices.
+    """Find images and their labels, (num_images,) int64, as logit indices of the model.
 
     Args:
         model: Names the classes.
         folder: Either one sub-folder a class, as `timm_inject.evaluate` takes it; or a file `labels.csv` with the columns
             `file` and `label` (logit index) beside the images or a folder `images` of them.
 
-    Returns:
-        The files, and their labels: (num_images,) int64.
-
     Raises:
         BenchmarkFileError: An image that `labels.csv` names does not exist.
         BenchmarkDataError: A line of `labels.csv` is not a file and a label.
-        ImageError: The folder does not exist or holds no images.
-        ClassNameError: A sub-folder is named like none of the classes.
+        ImageError, ClassNameError: The folder holds no images, or a sub-folder that is named like none of the classes.
     """
     if (folder / _LABELS_FILE).is_file():
         pairs = _from_csv(folder, find_head(model).num_classes)
@@ -130,14 +123,9 @@ def read_labelled_images(model: nn.Module, folder: Path) -> tuple[list[Path], Te
 def image_features(
     model: nn.Module, leaf: Leaf, files: Sequence[Path], cache: Path, progress: ProgressCallback | None = None
 ) -> Tensor:
-    """What the head's layer gets as input for each image: (num_images, feature_dim), float32 on the CPU.
+    """What a layer of the model gets as input for each image: (num_images, feature_dim), float32 on the CPU.
 
-    Args:
-        model: In any mode; it is left as it is.
-        leaf: The layer, of this model.
-        files: Images; each is transformed as the model's own config asks for.
-        cache: A folder that keeps features, under a name made of the files' sizes and the model's weights.
-        progress: Called with the step's name, how many images are done and how many there are.
+    The folder `cache` keeps features under a name made of the files' sizes and the model's weights. The model is left as it is.
 
     Raises:
         ImageError: An image does not open, or the layer's input is not one vector an image.
@@ -184,11 +172,11 @@ def _from_csv(folder: Path, num_classes: int) -> list[tuple[Path, int]]:
     path = folder / _LABELS_FILE
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = list(csv.DictReader(file))
-    wrong = [
-        number
-        for number, line in enumerate(lines, start=2)
-        if not (line.get("file") and (line.get("label") or "").isdigit() and int(line["label"]) < num_classes)
-    ]
+
+    def is_label(text: str | None) -> bool:
+        return text is not None and text.isdigit() and int(text) < num_classes
+
+    wrong = [number for number, line in enumerate(lines, start=2) if not (line.get("file") and is_label(line.get("label")))]
     if wrong:
         raise BenchmarkDataError(
             f"{len(wrong)} lines of '{path}' are not a file and a label from 0 to {num_classes - 1}: {list_some(wrong)}. "

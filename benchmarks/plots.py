@@ -14,8 +14,6 @@ _STYLE: Any = {
     "axes.titlesize": 15,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "legend.frameon": True,
-    "legend.framealpha": 0.9,
     "legend.edgecolor": "white",
     "figure.constrained_layout.use": True,
 }

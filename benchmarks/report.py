@@ -2,21 +2,31 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
-from statistics import median
+from functools import partial
+from statistics import fmean, median
 from typing import Any, TypeVar
 
 from benchmarks.published import ABLATION_CUB, FEWEST_EPOCHS, SEEN_CLASS_CURVE_CUB, TABLE, TRANSFER_ICIS, Published
-from benchmarks.results import MAIN_MAPPERS, Result, Setting, group_results, summarize
+from benchmarks.results import MAIN_MAPPERS, Result, Setting, group_results, select, summarize
 
-_DEFAULT = "icis"
+_DEFAULT = MAIN_MAPPERS[0]
 # What a reader in a hurry compares the default with: all that came near it or above it in some benchmark, calibrated as it is,
 # and the published recipe as published.
 _GLANCE = dict.fromkeys((_DEFAULT, "kernel-ridge", "ridge", "smo", "wavg"), "harmonic") | {"icis-paper": "none"}
 _GLANCE_NAMES = {_DEFAULT: "`icis`, the default", "icis-paper": "`icis-paper`, as published: raw rows"}
+_GLANCE_NOTE = (
+    "T1: unseen classes among themselves; u, s: unseen and seen classes among all; H: harmonic mean of u and s; with "
+    "the harmonic calibration where a line does not say raw. Percent; ± is the standard deviation, and a line without it was "
+    "measured once."
+)
 _CALIBRATIONS_NOTE = (
     "T1 raw: of the rows as the mapper gives them. T1, area (under the seen-unseen curve) and best H (with the offset that is "
     "best on the test images: a bound) are of the calibrated rows. self T1 and self H: estimated without images. fit: one fit; "
     "all: fit, cross-fit, calibration and self-score."
+)
+_TEST_CLASSES_NOTE = (
+    "Half of the classes, drawn once, are for choosing settings of the package on photos of them, and the figures above are of "
+    "all photos. These are of photos of the other classes, on which none was chosen since 0.4.0. Hidden are the same classes."
 )
 _PROTOCOL_TITLES = {
     "held-out": "Held-out protocol: the base classifier's epochs are chosen on a fifth of its training images",
@@ -36,40 +46,52 @@ def markdown_table(columns: Mapping[str, Callable[[Item], str]], items: Iterable
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def score_table(
+def section(
+    opening: str,
     results: Iterable[Result],
     by: Sequence[str],
     columns: Mapping[str, Cell],
+    note: str,
     *,
     best: Callable[[Group], float] | None = None,
     more: Iterable[Sequence[str]] = (),
 ) -> str:
-    """A table with a line a group of successful results.
+    """A table with a line a group of successful results, what stands above it and what below; "" without results.
 
     Args:
+        opening: Markdown.
         results: Failures among them are left out.
         by: Fields of a setting; results of a group differ in others.
         columns: Header -> what a line shows of its group; see `percent` and its neighbours.
+        note: Markdown.
         best: Of a group; the largest comes first. None keeps the order in which groups first appear.
         more: Further lines, as they are.
-
-    Returns:
-        Markdown; "" without results.
     """
     groups = list(group_results(results, by).values())
     if best is not None:
         groups.sort(key=best, reverse=True)
-    return markdown_table(columns, groups, more) if groups else ""
+    return f"{opening}\n\n{markdown_table(columns, groups, more)}\n\n{note}" if groups else ""
 
 
-def percent(score: str, calibration: str = "", *, spread: bool = True) -> Cell:
-    """A column: the mean of a score, under one calibration if it is named, and ± the standard deviation of several results."""
-    return lambda group: _show_percent((r.scores.get(score) for r in _under(calibration, group)), spread=spread)
+def percent(score: str, calibration: str = "", *, own: bool = False, spread: bool = True) -> Cell:
+    """A column: a mean score and the standard deviation of several.
 
+    Args:
+        score: Its name.
+        calibration: Only results under this one count; "" for all.
+        own: Whether it is the self-score, which is shown without spread.
+        spread: Whether the standard deviation is shown.
+    """
 
-def own_percent(score: str, calibration: str = "") -> Cell:
-    """A column: the mean self-score."""
-    return lambda group: _show_percent((r.self_score.get(score) for r in _under(calibration, group)), spread=False)
+    def cell(group: Group) -> str:
+        summary = summarize((result.self_score if own else result.scores).get(score) for result in _under(calibration, group))
+        if summary is None:
+            return "-"
+        return f"{100 * summary.mean:.1f}" + (
+            f" ± {100 * summary.spread:.1f}" if spread and not own and summary.spread is not None else ""
+        )
+
+    return cell
 
 
 def triple(calibration: str = "") -> Cell:
@@ -81,12 +103,7 @@ def triple(calibration: str = "") -> Cell:
 
 def seconds(name: str, calibration: str = "") -> Cell:
     """A column: the median of a time, as a machine that is busy for a moment spoils a mean."""
-
-    def cell(group: Group) -> str:
-        median = _median_seconds(_under(calibration, group), name)
-        return "-" if median is None else f"{median:.2f}"
-
-    return cell
+    return lambda group: "-" if (value := _median_seconds(_under(calibration, group), name)) is None else f"{value:.2f}"
 
 
 def field(name: str) -> Cell:
@@ -96,37 +113,16 @@ def field(name: str) -> Cell:
 
 def mean_of(score: str, calibration: str = "") -> Callable[[Group], float]:
     """For `best` of a table."""
-
-    def mean(group: Group) -> float:
-        summary = summarize(result.scores.get(score) for result in _under(calibration, group))
-        return summary.mean if summary else -1.0
-
-    return mean
-
-
-def _show_percent(values: Iterable[float | None], *, spread: bool) -> str:
-    summary = summarize(values)
-    if summary is None:
-        return "-"
-    return f"{100 * summary.mean:.1f}" + (f" ± {100 * summary.spread:.1f}" if spread and summary.spread is not None else "")
+    return lambda group: fmean([value for r in _under(calibration, group) if (value := r.scores.get(score)) is not None] or [-1.0])
 
 
 def _under(calibration: str, group: Group) -> Group:
-    return _chosen(group, calibration=calibration) if calibration else group
-
-
-def _chosen(results: Iterable[Result], **setting: str) -> Group:
-    return [result for result in results if all(getattr(result.setting, name) == value for name, value in setting.items())]
+    return select(group, calibration=calibration) if calibration else group
 
 
 def _median_seconds(group: Group, name: str) -> float | None:
     known = [result.seconds[name] for result in group if name in result.seconds]
     return median(known) if known else None
-
-
-def _section(title: str, table: str, note: str) -> str:
-    """Nothing where the table is nothing."""
-    return table and f"#### {title}\n\n{table}\n\n{note}"
 
 
 def _spread_note(results: Group) -> str:
@@ -143,36 +139,27 @@ _AREA_BEST = {"area": percent("area"), "best H": percent("best_harmonic_mean")}
 _FIT = {"fit, s": seconds("fit")}
 
 
-# ---- tables of CUB, SUN and AWA2 --------------------------------------------------------------------------------------
-
-
 def glance_table(results: Group, about: str) -> str:
-    """The few figures that fit on a first page: T1, u, s and H of the default and what it is measured against.
+    """The few figures that fit on a first page: T1, u, s and H of the default and what it is measured against, best H first.
 
     Args:
         results: Of one protocol and one kind of texts or descriptors.
         about: What was measured, a sentence or two.
-
-    Returns:
-        Markdown, best H first; "" where none of these methods was measured.
     """
     good = [result for result in results if not result.error]
     raw_only = all(result.setting.calibration == "none" for result in good)
-    wanted = [(method, "none" if raw_only else calibration) for method, calibration in _GLANCE.items()]
+    chosen = [
+        r
+        for name, calibration in _GLANCE.items()
+        for r in select(good, method=name, calibration="none" if raw_only else calibration)
+    ]
     columns = {
         "method": lambda group: _GLANCE_NAMES.get(group[0].setting.method, f"`{group[0].setting.method}`"),
         **_T1,
         **_U_S_H,
         "H": lambda group: f"**{percent('harmonic_mean')(group)}**",
     }
-    chosen = [result for pair in wanted for result in good if (result.setting.method, result.setting.calibration) == pair]
-    table = score_table(chosen, ["method"], columns, best=mean_of("harmonic_mean"))
-    note = (
-        "T1: unseen classes among themselves; u, s: unseen and seen classes among all; H: harmonic mean of u and s; with "
-        "the harmonic calibration where a line does not say raw. Percent; ± is the standard deviation, and a line without it was "
-        "measured once."
-    )
-    return table and f"{about}\n\n{table}\n\n{note}"
+    return section(about, chosen, ["method"], columns, _GLANCE_NOTE, best=mean_of("harmonic_mean"))
 
 
 def main_table(results: Group, protocol: str, *, is_published_data: bool) -> str:
@@ -183,11 +170,10 @@ def main_table(results: Group, protocol: str, *, is_published_data: bool) -> str
         protocol: "held-out": every calibration beside the self-score. "paper": the published figures beside.
         is_published_data: Whether the classes are those of the publication; if not, its figures say little.
     """
-    chosen = _chosen(results, part="table", protocol=protocol)
-    note, title = _spread_note(chosen), _PROTOCOL_TITLES[protocol]
+    chosen = select(results, part="table", protocol=protocol)
+    title, note = f"#### {_PROTOCOL_TITLES[protocol]}", _spread_note(chosen)
     if protocol == "held-out":
-        table = _calibrations_table(chosen, {"T1": percent("zsl_accuracy", "harmonic")})
-        return _section(title, table, f"{_CALIBRATIONS_NOTE} {note}")
+        return _calibrations_table(title, chosen, {"T1": percent("zsl_accuracy", "harmonic")}, f"{_CALIBRATIONS_NOTE} {note}")
     note = f"{note} {speed_note(chosen)}".strip()
     if not is_published_data:
         note += " The published figures are for the full dataset and features fine-tuned on its seen classes; this is other data."
@@ -199,14 +185,14 @@ def main_table(results: Group, protocol: str, *, is_published_data: bool) -> str
         for name, scores in published.items()
         if name not in {result.setting.method for result in chosen}
     ]
-    return _section(title, score_table(chosen, ["method"], columns, best=mean_of("harmonic_mean"), more=more), note)
+    return section(title, chosen, ["method"], columns, note, best=mean_of("harmonic_mean"), more=more)
 
 
 def _published(scores: Published | None) -> str:
     return "" if scores is None else " / ".join("-" if figure is None else f"{figure:g}" for figure in scores)
 
 
-def _calibrations_table(results: Group, first_columns: Mapping[str, Cell]) -> str:
+def _calibrations_table(title: str, results: Group, first_columns: Mapping[str, Cell], note: str) -> str:
     """A line a method with its scores under every calibration."""
     columns = {
         **_METHOD,
@@ -217,142 +203,116 @@ def _calibrations_table(results: Group, first_columns: Mapping[str, Cell]) -> st
         "harmonic: u / s / H": triple("harmonic"),
         "keep-seen: u / s / H": triple("keep-seen"),
         **({"moved, keep-seen": percent("moved_share", "keep-seen")} if "moved" in first_columns else {}),
-        "self T1": own_percent("zsl_accuracy", "harmonic"),
-        "self H": own_percent("harmonic_mean", "harmonic"),
+        "self T1": percent("zsl_accuracy", "harmonic", own=True),
+        "self H": percent("harmonic_mean", "harmonic", own=True),
         "best H": percent("best_harmonic_mean", "harmonic"),
         "fit, s": seconds("fit", "harmonic"),
         "all, s": seconds("predict", "harmonic"),
     }
-    return score_table(results, ["method"], columns, best=mean_of("harmonic_mean", "harmonic"))
+    return section(title, results, ["method"], columns, note, best=mean_of("harmonic_mean", "harmonic"))
 
 
 def speed_note(results: Group, *, at_least: bool = False) -> str:
     """How many times as fast the default fits as the published recipe, or at least, where the recipe was cut short."""
-    groups = group_results(results, ["method"])
-    own, published = (_median_seconds(groups.get((name,), []), "fit") for name in (_DEFAULT, "icis-paper"))
+    own, published = (_median_seconds(select(results, method=name), "fit") for name in (_DEFAULT, "icis-paper"))
     if not own or not published:
         return ""
-    if at_least:
-        return (
-            f"`{_DEFAULT}` fits at least {published / own:.0f} times as fast as the published recipe in the same run, which was "
-            f"stopped after {FEWEST_EPOCHS} epochs, the fewest that its rule allows."
-        )
-    return f"`{_DEFAULT}` fits {published / own:.0f} times as fast as the published recipe in the same run."
+    times = f"{'at least ' if at_least else ''}{published / own:.0f} times as fast as the published recipe in the same run"
+    end = f", which was stopped after {FEWEST_EPOCHS} epochs, the fewest that its rule allows." if at_least else "."
+    return f"`{_DEFAULT}` fits {times}{end}"
 
 
 def ablation_table(results: Group, *, is_published_data: bool) -> str:
     """What each part of the paper's objective adds."""
-    chosen = _chosen(results, part="ablation")
+    chosen = select(results, part="ablation")
 
     def published(group: Group) -> str:
         told = ABLATION_CUB.get(group[0].setting.method) if group[0].setting.benchmark == "cub" else None
         return f"{told[0]} / {told[1]}" if told else ""
 
     columns = {"objective": field("method"), **_T1, "H": percent("harmonic_mean"), **_FIT, "published T1 / H": published}
-    other = "" if is_published_data else " Published: full CUB, fine-tuned features."
-    table = score_table(chosen, ["method"], columns)
-    return _section("The paper's ablation, in its protocol", table, f"{_spread_note(chosen)}{other}")
+    note = _spread_note(chosen) + ("" if is_published_data else " Published: full CUB, fine-tuned features.")
+    return section("#### The paper's ablation, in its protocol", chosen, ["method"], columns, note)
 
 
 def parts_table(results: Group) -> str:
     """What each part of the default mapper adds; "" where it was not measured."""
-    chosen = _chosen(results, part="parts")
-    table = score_table(chosen, ["method"], {"rows": field("method"), **_T1, **_AREA_BEST, **_FIT})
+    chosen = select(results, part="parts")
     heads = [head for head in dict.fromkeys(result.setting.head for result in chosen) if head]
     over = f"Percent, means over the heads {', '.join(heads)} and their folds." if heads else _spread_note(chosen)
     note = f"Before calibration: its shorter rows raise area and best H of each line, its offset changes none of them. {over}"
-    return _section("What each part of the default adds", table, note)
-
-
-def _t1_from(size: int) -> Callable[[Group], str]:
-    def cell(group: Group) -> str:
-        return percent("zsl_accuracy")([result for result in group if result.setting.num_seen == size])
-
-    return cell
+    columns = {"rows": field("method"), **_T1, **_AREA_BEST, **_FIT}
+    return section("#### What each part of the default adds", chosen, ["method"], columns, note)
 
 
 def curve_table(results: Group) -> str:
     """T1 by the number of seen classes that the mapper learns from."""
-    chosen = _chosen(results, part="curve")
+    chosen = select(results, part="curve")
+
+    def of_size(group: Group, size: int) -> str:
+        return percent("zsl_accuracy")(select(group, num_seen=size))
+
     sizes = sorted({result.setting.num_seen for result in chosen}, reverse=True)
-    columns = {"T1 from so many seen classes": field("method")}
-    for size in sizes:
-        columns[str(size)] = _t1_from(size)
-    table = score_table(chosen, ["method"], columns)
+    columns: dict[str, Cell] = {"T1 from so many seen classes": field("method")}
+    columns |= {str(size): partial(of_size, size=size) for size in sizes}
     note = _spread_note(chosen)
     if chosen and chosen[0].setting.benchmark == "cub":
-        told = ", ".join(f"{size}: {value}" for size, value in SEEN_CLASS_CURVE_CUB.items())
-        note += f" Published for ICIS on full CUB: {told}."
-    return _section("Seen-class curve", table, note)
+        note += f" Published for ICIS on full CUB: {', '.join(f'{size}: {value}' for size, value in SEEN_CLASS_CURVE_CUB.items())}."
+    return section("#### Seen-class curve", chosen, ["method"], columns, note)
 
 
 def descriptors_table(results: Group) -> str:
     """What each kind of descriptors is worth, in the held-out protocol, calibrated; "" for a single kind."""
-    chosen = _chosen(results, part="table", protocol="held-out", calibration="harmonic")
+    chosen = select(results, part="table", protocol="held-out", calibration="harmonic")
     chosen = [result for result in chosen if result.setting.method in MAIN_MAPPERS and not result.error]
     if len({result.setting.descriptors for result in chosen}) < 2:
         return ""
     columns = {"descriptors": field("descriptors"), **_METHOD, **_T1, "area": percent("area")}
-    columns |= {"harmonic: u / s / H": triple(), "self H": own_percent("harmonic_mean")}
-    note = "att: attributes. names: definitions looked up by the package, encoded. wiki2vec, conceptnet: vectors of the names."
-    table = score_table(chosen, ["descriptors", "method"], columns)
-    return _section("By descriptors, held-out protocol", table, f"{note} {_spread_note(chosen)}")
+    columns |= {"harmonic: u / s / H": triple(), "self H": percent("harmonic_mean", own=True)}
+    note = "att: attributes. names: texts looked up by the package, encoded. wiki2vec, conceptnet: vectors of the names."
+    title = "#### By descriptors, held-out protocol"
+    return section(title, chosen, ["descriptors", "method"], columns, f"{note} {_spread_note(chosen)}")
 
 
 def transfer_table(results: Group) -> str:
     """From an ImageNet head by class name."""
-    chosen = [result for result in results if result.setting.part == "transfer" and not result.error]
+    chosen = [result for result in select(results, part="transfer") if not result.error]
     if not chosen:
         return ""
     setting = chosen[0].setting
     told = TRANSFER_ICIS.get(setting.benchmark, {}).get(setting.descriptors)
     columns = {**_METHOD, "calibration": field("calibration"), **_T1, **_U_S_H, **_FIT}
-    table = score_table(chosen, ["method", "calibration"], columns, best=mean_of("zsl_accuracy"))
     note = _spread_note(chosen) + (f" Published T1 of ICIS with a ResNet-101 head: {told}." if told else "")
-    return _section(f"From the ImageNet head {setting.head} by class name ({setting.descriptors})", table, note)
-
-
-# ---- tables of ImageNet heads -----------------------------------------------------------------------------------------
+    title = f"#### From the ImageNet head {setting.head} by class name ({setting.descriptors})"
+    return section(title, chosen, ["method", "calibration"], columns, note, best=mean_of("zsl_accuracy"))
 
 
 def heldout_tables(results: Group) -> list[str]:
-    """The held-out benchmark: every method, then the heads one by one and what the texts are worth."""
-    good = [result for result in results if not result.error and result.setting.part == "table"]
-    if not good:
-        return []
+    """The held-out benchmark: every method, then the heads one by one and what the texts are worth, then the test classes alone."""
+    good = [result for result in select(results, part="table") if not result.error]
     heads, texts = (list(dict.fromkeys(getattr(result.setting, name) for result in good)) for name in ("head", "descriptors"))
-    first = _chosen(good, descriptors=texts[0])
-    note = (
-        f"{_CALIBRATIONS_NOTE} moved: seen images that go to a new class, under harmonic and under keep-seen. "
-        f"{_senses_note(first)} Percent, means over the heads {', '.join(heads)} and their folds; ± is the standard deviation over "
-        "both."
-    )
-    scores = {"T1": "zsl_accuracy", "top-5": "zsl_top5", "moved": "moved_share"}
-    columns = {name: percent(score, "harmonic") for name, score in scores.items()}
-    sections = [_section(f"Every method, hidden classes told by: {texts[0]}", _calibrations_table(first, columns), note)]
-    own = _chosen(good, method=_DEFAULT, calibration="harmonic")
-    if own and len(heads) + len(texts) > 2:
-        note = "How each way of telling classes differs: `python -m benchmarks imagenet --help`. ± is the standard deviation over folds."
-        table = _heldout_lines(own, {"head": "head", "texts": "descriptors"})
-        sections.append(_section(f"The default mapper (`{_DEFAULT}`, harmonic) by head and text", table, note))
-    return sections
-
-
-def table_of_test_classes(results: Group) -> str:
-    """The held-out benchmark on the classes that no setting was chosen on; "" where it was not measured."""
-    return _section(
-        "On photos of the test classes alone",
-        _heldout_lines(_chosen(results, part="test"), {"method": "method"}),
-        "Half of the classes, drawn once, are for choosing settings of the package on photos of them, and the figures above are of "
-        "all photos. These are of photos of the other classes, on which none was chosen since 0.4.0. Hidden are the same classes.",
-    )
-
-
-def _heldout_lines(results: Group, by: Mapping[str, str]) -> str:
-    keys = {header: field(name) for header, name in by.items()}
-    scores = {**_T1, "top-5": percent("zsl_top5"), **_U_S_H, **_AREA_BEST, "moved": percent("moved_share")}
-    scores |= {"self T1": own_percent("zsl_accuracy"), "self H": own_percent("harmonic_mean")}
-    return score_table(results, list(by.values()), keys | scores)
+    sections = []
+    if good:
+        first = select(good, descriptors=texts[0])
+        note = (
+            f"{_CALIBRATIONS_NOTE} moved: seen images that go to a new class, under harmonic and under keep-seen. "
+            f"{_senses_note(first)} Percent, means over the heads {', '.join(heads)} and their folds; ± is the standard deviation "
+            "over both."
+        )
+        scores = {"T1": "zsl_accuracy", "top-5": "zsl_top5", "moved": "moved_share"}
+        columns = {name: percent(score, "harmonic") for name, score in scores.items()}
+        sections.append(_calibrations_table(f"#### Every method, hidden classes told by: {texts[0]}", first, columns, note))
+    lines = {**_T1, "top-5": percent("zsl_top5"), **_U_S_H, **_AREA_BEST, "moved": percent("moved_share")}
+    lines |= {"self T1": percent("zsl_accuracy", own=True), "self H": percent("harmonic_mean", own=True)}
+    if len(heads) + len(texts) > 2:
+        title = f"#### The default mapper (`{_DEFAULT}`, harmonic) by head and text"
+        note = "How classes are told: `python -m benchmarks imagenet --help`. ± is the standard deviation over folds."
+        own = select(good, method=_DEFAULT, calibration="harmonic")
+        keys = {"head": field("head"), "texts": field("descriptors")}
+        sections.append(section(title, own, ["head", "descriptors"], keys | lines, note))
+    title = "#### On photos of the test classes alone"
+    sections.append(section(title, select(results, part="test"), ["method"], _METHOD | lines, _TEST_CLASSES_NOTE))
+    return [text for text in sections if text]
 
 
 def _senses_note(results: Group) -> str:
@@ -361,19 +321,14 @@ def _senses_note(results: Group) -> str:
     means = [count.mean for count in counts if count]
     if len(means) < 3:
         return ""
-    return (
-        f"Of {means[0]:.0f} hidden names a fold, {means[1]:.1f} on average were taken in another sense and {means[2]:.1f} found no "
-        "definition."
-    )
-
-
-# ---- for plots and programs -------------------------------------------------------------------------------------------
+    names, other, lost = means
+    return f"Of {names:.0f} hidden names a fold, {other:.1f} on average were taken in another sense and {lost:.1f} found none."
 
 
 def self_score_points(results: Iterable[Result], score: str) -> list[tuple[str, float, float]]:
     """("head, text", self-score, real score) for each head, text and method under "harmonic", means over folds and seeds."""
     # Those of the test classes are the same self-scores, on fewer photos.
-    measured = [result for result in results if result.setting.part != "test" and result.setting.calibration == "harmonic"]
+    measured = [result for result in select(results, calibration="harmonic") if result.setting.part != "test"]
     points = []
     for key, group in group_results(measured, ["head", "benchmark", "descriptors", "method"]).items():
         own = summarize(result.self_score.get(score) for result in group)

@@ -94,12 +94,9 @@ class Result:
 
 
 class ResultStore:
-    """Results on disk, one JSON object a line; the last line of a setting counts.
+    """Results on disk, one JSON object a line; the last line of a setting counts. Without a path they are in memory.
 
     Appending is all that is ever done to the file, so a killed run loses at most the line it was writing.
-
-    Args:
-        path: The file; None keeps results in memory.
 
     Raises:
         BenchmarkDataError: A line other than a cut-off last one is no result.
@@ -143,13 +140,7 @@ class ResultStore:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One score over seeds and folds.
-
-    Attributes:
-        mean: Of those that were measured.
-        spread: Their sample standard deviation; None for a single one.
-        count: How many were measured.
-    """
+    """One score over seeds and folds: of those that were measured the mean, the standard deviation (of several) and the count."""
 
     mean: float
     spread: float | None
@@ -162,6 +153,11 @@ def summarize(values: Iterable[float | None]) -> Summary | None:
     if not known:
         return None
     return Summary(mean(known), stdev(known) if len(known) > 1 else None, len(known))
+
+
+def select(results: Iterable[Result], **fields: object) -> list[Result]:
+    """Those whose setting has these fields, failures among them."""
+    return [result for result in results if all(getattr(result.setting, name) == value for name, value in fields.items())]
 
 
 def group_results(results: Iterable[Result], by: Sequence[str]) -> dict[tuple[str, ...], list[Result]]:

@@ -17,11 +17,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Plot, and give the rank correlation.
-
-    Raises:
-        BenchmarkFileError: A folder holds no results.
-    """
+    """Plot, and give the rank correlation."""
     missing = [str(folder) for folder in options.folders if not (folder / "results.jsonl").is_file()]
     if missing:
         raise BenchmarkFileError(f"There is no results.jsonl in {', '.join(missing)}. Run a benchmark with that `--output` first.")

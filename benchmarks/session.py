@@ -44,19 +44,10 @@ def add_plots_option(command: argparse.ArgumentParser) -> None:
 
 
 def chosen_methods(chosen: Sequence[str] | None, *, default: str) -> list[str]:
-    """The mappers that `--methods` asks for.
-
-    Raises:
-        MapperError: The registry does not know one.
-    """
-    names: list[str] = []
-    for method in chosen or [default]:
-        if method in ("all", "quick"):
-            names += [name for name in mapper_names() if method == "all" or name not in SLOW_MAPPERS]
-        else:
-            create_mapper(method)
-            names.append(method)
-    return list(dict.fromkeys(names))
+    """The mappers that `--methods` asks for."""
+    groups = {"all": mapper_names(), "quick": [name for name in mapper_names() if name not in SLOW_MAPPERS]}
+    names = [name for method in chosen or [default] for name in groups.get(method, [method])]
+    return [create_mapper(name).name for name in dict.fromkeys(names)]
 
 
 class Session:
@@ -81,17 +72,17 @@ class Session:
 
     def run(self, units: Iterable[Unit]) -> None:
         """Run what the store lacks."""
-        run_units(units, self.store, self._report)
 
-    def _report(self, unit: Unit, results: list[Result], position: int, total: int) -> None:
-        print_note(self._options, f"[{position}/{total}] {unit.label}: {_outcome(results)}")
+        def report(unit: Unit, results: list[Result], position: int, total: int) -> None:
+            print_note(self._options, f"[{position}/{total}] {unit.label}: {_outcome(results)}")
+
+        run_units(units, self.store, report)
 
     def finish(
         self,
         results: Sequence[Result],
         sections: Sequence[str],
         plots: Sequence[str] = (),
-        *,
         glance: str = "",
         shown: Sequence[str] = (),
     ) -> None:
@@ -110,39 +101,31 @@ class Session:
         older = sum(result.code != code_fingerprint(result.setting) for result in results)
         failed = [result for result in results if result.error]
         made_by = f"Made by `{command_line(self._options)}`."
-        notes = [made_by]
-        if older:
-            notes.append(f"{older} of {len(results)} results were measured with another version of the code.")
+        notes = [made_by, *[f"{older} of {len(results)} results were measured with another version of the code."] * bool(older)]
         notes += [f"Failed: {result.setting.method}, seed {result.setting.seed}: {result.error}." for result in failed]
-        opening = [f"#### At a glance\n\n{glance}"] if glance else []
-        report = "\n\n".join(filter(None, [*opening, *sections, " ".join(notes)]))
-        summary = {
-            "results": summary_records(results),
-            "seconds": time.perf_counter() - self._start,
-            # Of all cores together; on a machine that does something else, too, this says more.
-            "cpu_seconds": time.process_time(),
-            "peak_memory_gb": peak_bytes() / 1e9,
-        }
+        opening = f"#### At a glance\n\n{glance}" if glance else ""
+        report = "\n\n".join(filter(None, [opening, *sections, " ".join(notes)]))
+        # CPU time is of all cores together; on a machine that does something else, too, this says more.
+        seconds, cpu_seconds, peak_gb = time.perf_counter() - self._start, time.process_time(), peak_bytes() / 1e9
+        records = summary_records(results)
+        summary = {"results": records, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_memory_gb": peak_gb}
         folder = self._options.output
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.md").write_text(report + "\n", encoding="utf-8")
         (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        copies = self._copy([name for name in shown if name in plots])
+        copies = []
+        if getattr(self._options, "plots", None) is not None:
+            target = self._options.plots / self._options.command
+            target.mkdir(parents=True, exist_ok=True)
+            copies = [Path(shutil.copy(folder / plot, target)) for plot in shown if plot in plots]
         publish(self._options, report, f"{glance} {made_by}" if glance else "", summary, copies)
         files = ", ".join(["results.jsonl", "report.md", "summary.json", *plots])
-        cost = f"{summary['seconds']:.0f} s, {summary['cpu_seconds']:.0f} s of CPU time, at most {summary['peak_memory_gb']:.1f} GB"
-        print_note(self._options, f"{cost} of memory. In '{folder}': {files}.")
+        cost = f"{seconds:.0f} s, {cpu_seconds:.0f} s of CPU time, at most {peak_gb:.1f} GB of memory"
+        print_note(self._options, f"{cost}. In '{folder}': {files}.")
         if failed:
             raise TimmInjectError(
                 f"{len(failed)} runs failed, the first with: {failed[0].error}. The same command tries them again."
             )
-
-    def _copy(self, shown: Sequence[str]) -> list[Path]:
-        if getattr(self._options, "plots", None) is None:
-            return []
-        folder: Path = self._options.plots / self._options.command
-        folder.mkdir(parents=True, exist_ok=True)
-        return [Path(shutil.copy(self._options.output / plot, folder)) for plot in shown]
 
 
 def publish(options: argparse.Namespace, report: str, glance: str, record: Mapping[str, Any], plots: Sequence[Path] = ()) -> None:
@@ -182,15 +165,9 @@ def command_line(options: argparse.Namespace) -> str:
 
 
 def replace_blocks(path: Path, texts: Mapping[str, str]) -> None:
-    """Put each text between `<!-- benchmark:NAME -->` and `<!-- /benchmark:NAME -->` of a file.
+    """Put each text, by name, between `<!-- benchmark:NAME -->` and `<!-- /benchmark:NAME -->` of a file.
 
-    Args:
-        path: The file.
-        texts: Name -> text. Those that the file has no markers for are left out, as long as it has some.
-
-    Raises:
-        ArgumentValueError: The file cannot be read or written.
-        BenchmarkDataError: It has none of these blocks, or one of them twice.
+    Texts that the file has no markers for are left out, as long as it has some.
     """
     try:
         content = path.read_text(encoding="utf-8")

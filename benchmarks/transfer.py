@@ -13,12 +13,11 @@ from benchmarks import BenchmarkDataError
 from benchmarks.descriptors import DESCRIPTORS, dataset_descriptors, imagenet_descriptors
 from benchmarks.images import ImageHead, load_head
 from benchmarks.report import transfer_table
-from benchmarks.results import Setting, data_fingerprint
+from benchmarks.results import Setting, data_fingerprint, select
 from benchmarks.session import Session, add_method_options, chosen_methods
 from benchmarks.units import Problem, calibrated_unit
 from benchmarks.xlsa17 import DATASETS, ZslDataset, add_data_option, data_root_of, load_xlsa17
 from timm_inject.errors import ArgumentValueError
-from timm_inject.text import resolve_encoder
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -43,11 +42,10 @@ def run(options: argparse.Namespace) -> None:
     methods, kind = chosen_methods(options.methods, default="quick"), options.descriptors
     data_root = data_root_of(options)
     dataset = load_xlsa17(data_root, options.dataset)
-    encoder = resolve_encoder(options.encoder) if kind == "names" else None
     session = Session(options)
     head = load_head(options.head, options.imagenet_images, options.output, session.progress)
-    seen = imagenet_descriptors(kind, head.names, data_root=data_root, encoder=encoder)
-    new = dataset_descriptors(dataset, kind, data_root=data_root, encoder=encoder)
+    seen = imagenet_descriptors(head.names, kind, data_root, options.encoder)
+    new = dataset_descriptors(dataset, kind, data_root, options.encoder, seen)
     problem = transfer_problem(dataset, head, seen, new)
     data = data_fingerprint(head.rows, head.labels, dataset.labels, seen, new)
     session.run(
@@ -59,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
         for method in methods
         for seed in options.seeds
     )
-    results = [result for result in session.store if result.setting.data == data]
+    results = select(session.store, data=data)
     title = (
         f"{DATASETS[options.dataset]}: {len(dataset.unseen_classes)} classes given by name to the ImageNet head {options.head}. "
         f"s and H {'need --imagenet-images' if options.imagenet_images is None else 'are over the 1000 classes kept'}."
@@ -70,11 +68,7 @@ def run(options: argparse.Namespace) -> None:
 def transfer_problem(dataset: ZslDataset, head: ImageHead, seen_descriptors: Tensor, descriptors: Tensor) -> Problem:
     """T1 and u are measured on the dataset's images of unseen classes, s on the head's own images, where there are any.
 
-    Args:
-        dataset: Its features must be what the head takes.
-        head: An ImageNet head; its images may be none.
-        seen_descriptors: (num_classes of the head, descriptor_dim).
-        descriptors: (num_classes of the dataset, descriptor_dim).
+    The descriptors are (num_classes, descriptor_dim), of the head's classes and of the dataset's.
 
     Raises:
         BenchmarkDataError: Features and head are of different widths.

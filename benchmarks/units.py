@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple
 from unittest.mock import patch
 
 import torch
@@ -24,15 +25,8 @@ _CURVE_POINTS = 101
 without_cache = functools.partial(patch.dict, os.environ, {CACHE_VARIABLE: "off"})
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Settings that one computation measures.
-
-    Attributes:
-        label: For people.
-        settings: What it measures.
-        measure: Does it.
-    """
+class Unit(NamedTuple):
+    """Settings that one computation measures, and what people read of it."""
 
     label: str
     settings: tuple[Setting, ...]
@@ -144,7 +138,5 @@ def _measure_calibrations(problem: Problem, settings: Sequence[Setting], progres
 
 def _score(problem: Problem, new_rows: Tensor, setting: Setting) -> Result:
     scores, curve = zero_shot_scores(problem.logits(new_rows), problem.target, len(problem.rows))
-    thin = None if curve is None else curve.thinned(_CURVE_POINTS)
-    points = [] if thin is None else zip(thin.unseen.tolist(), thin.seen.tolist(), strict=True)
-    shown = tuple((round(unseen, 5), round(seen, 5)) for unseen, seen in points)
-    return Result(setting, scores=asdict(scores), curve=shown, notes=problem.notes)
+    points = () if curve is None else curve.points(_CURVE_POINTS)
+    return Result(setting, scores=asdict(scores), curve=points, notes=problem.notes)

@@ -39,9 +39,7 @@ class ZslDataset:
         labels: (num_images,) int64, position in `class_names`.
         class_names: In the file's order, as the file writes them.
         attributes: (num_classes, num_attributes), float32, as the file holds them (xlsa17: of length 1).
-        train_seen: Image indices from 0: training images of seen classes.
-        test_seen: Image indices from 0: other images of seen classes.
-        test_unseen: Image indices from 0: images of unseen classes.
+        train_seen, test_seen, test_unseen: Image indices from 0: of seen classes for training, others, and of unseen classes.
     """
 
     name: str
@@ -63,6 +61,11 @@ class ZslDataset:
         """(num_unseen,) positions in `class_names`, rising: the order in which new classes are injected."""
         return self.labels[self.test_unseen].unique()
 
+    @property
+    def is_published(self) -> bool:
+        """Whether this is the whole dataset that papers report on, as far as its size tells."""
+        return len(self.labels) == _NUM_IMAGES[self.name]
+
     def targets(self, images: Tensor) -> Tensor:
         """Logit index of each image's class, seen classes first: (len(images),) int64."""
         logit_of_class = torch.full((len(self.class_names),), -1)
@@ -78,18 +81,14 @@ def add_data_option(command: argparse.ArgumentParser) -> None:
 
 
 def data_root_of(options: argparse.Namespace) -> Path:
-    """The folder that the options name.
-
-    Raises:
-        ArgumentValueError: They name none.
-    """
+    """The folder that the options name, which they must."""
     if options.data_root is None:
         raise ArgumentValueError("Pass `--data-root`, the folder that holds res101.mat and att_splits.mat.")
     return Path(options.data_root)
 
 
 def load_xlsa17(data_root: Path, name: str) -> ZslDataset:
-    """Read `res101.mat` and `att_splits.mat`, of MATLAB v5 or v7.3.
+    """Read `res101.mat` and `att_splits.mat`.
 
     Args:
         data_root: The folder that holds CUB/, SUN/ or AWA2/, or the two files themselves.
@@ -118,52 +117,26 @@ def load_xlsa17(data_root: Path, name: str) -> ZslDataset:
     return dataset
 
 
-def is_published_data(dataset: ZslDataset) -> bool:
-    """Whether this is the whole dataset that papers report on, as far as its size tells."""
-    return len(dataset.labels) == _NUM_IMAGES[dataset.name]
-
-
 def _read_mat(path: Path, names: Sequence[str]) -> dict[str, Any]:
     """Read variables of a MATLAB file: arrays in MATLAB's own orientation, cell arrays of strings as lists."""
+    import scipy.io
+
     if not path.is_file():
         raise BenchmarkFileError(
             f"The file '{path.name}' is not in '{path.parent}'. It is published in {_PUBLISHED_AT}. Unpack it and pass the "
             f"folder that holds {', '.join(f'{folder}/' for folder in DATASETS.values())} as `--data-root`."
         )
-    import h5py
-
     try:
-        variables = _read_v73(path, names) if h5py.is_hdf5(path) else _read_v5(path, names)
+        variables: dict[str, Any] = scipy.io.loadmat(path, variable_names=list(names))
     except (OSError, ValueError, NotImplementedError) as error:
         raise BenchmarkDataError(f"'{path}' could not be read as a MATLAB file: {error}") from error
     missing = [name for name in names if name not in variables]
     if missing:
         raise BenchmarkDataError(f"'{path}' lacks the variables {', '.join(missing)}; expected {', '.join(names)}.")
+    for name, values in variables.items():
+        if name in names and values.dtype == object:
+            variables[name] = [str(np.asarray(cell).reshape(-1)[0]) for cell in values.reshape(-1)]
     return variables
-
-
-def _read_v5(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    import scipy.io
-
-    content = scipy.io.loadmat(path, variable_names=list(names))
-    for name in names:
-        if name in content and content[name].dtype == object:
-            content[name] = [str(np.asarray(cell).reshape(-1)[0]) for cell in content[name].reshape(-1)]
-    return content
-
-
-def _read_v73(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    import h5py
-
-    content: dict[str, Any] = {}
-    with h5py.File(path) as file:
-        for name in filter(file.__contains__, names):
-            values = file[name][()]
-            if values.dtype == object:  # references to texts
-                content[name] = ["".join(map(chr, file[reference][()].reshape(-1))) for reference in values.reshape(-1)]
-            else:
-                content[name] = values.T  # HDF5 lists the dimensions in the other order
-    return content
 
 
 def _from_one(values: Any, count: int, path: Path, name: str) -> Tensor:

@@ -1,26 +1,26 @@
 """The paper's benchmark: a classifier of the seen classes of CUB, SUN or AWA2 is given the unseen ones."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.ablation import ABLATION_STEPS, PARTS_STEPS, AblationMapper, PartsMapper
+from benchmarks.ablation import ABLATION_STEPS, PARTS_STEPS, AblationMapper
 from benchmarks.base_classifier import BaseClassifier, Protocol, train_base_classifier
 from benchmarks.descriptors import DESCRIPTORS, dataset_descriptors
 from benchmarks.plots import plot_bars, plot_curve_by_seen_classes, plot_seen_unseen
 from benchmarks.published import FEWEST_EPOCHS
 from benchmarks.report import ablation_table, curve_table, descriptors_table, glance_table, main_table, parts_table, speed_note
-from benchmarks.results import MAIN_MAPPERS, SLOW_MAPPERS, Result, Setting, data_fingerprint
+from benchmarks.results import MAIN_MAPPERS, SLOW_MAPPERS, Result, Setting, data_fingerprint, select
 from benchmarks.session import Session, add_method_options, add_plots_option, chosen_methods
 from benchmarks.units import Problem, Unit, calibrated_unit, raw_unit
-from benchmarks.xlsa17 import DATASETS, ZslDataset, add_data_option, data_root_of, is_published_data, load_xlsa17
+from benchmarks.xlsa17 import DATASETS, ZslDataset, add_data_option, data_root_of, load_xlsa17
 from timm_inject.mappers import IcisPaperMapper, Mapper, create_mapper
-from timm_inject.text import ProgressCallback, resolve_encoder
+from timm_inject.text import ProgressCallback
 
 _PARTS = ("table", "parts", "ablation", "curve")
 _PROTOCOLS: dict[str, tuple[Protocol, ...]] = {"held-out": ("held-out",), "paper": ("paper",), "both": ("held-out", "paper")}
@@ -31,15 +31,15 @@ _CURVE_SIZES = (150, 125, 100, 75, 50, 37, 25, 12)
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of `cub`, `sun` and `awa2`."""
     command.set_defaults(dataset=command.get_default("command"))
-    add_plan_options(command)
+    add_method_options(command, seeds=[0, 1, 2])
     add_data_option(command)
     text = "the first for all tables; with more, also a table of what each is worth"
     command.add_argument("--descriptors", nargs="+", choices=DESCRIPTORS, default=["att"], help=text)
+    add_plan_options(command)
 
 
 def add_plan_options(command: argparse.ArgumentParser) -> None:
     """What is to be measured."""
-    add_method_options(command, seeds=[0, 1, 2])
     text = "where the base classifier's epoch is chosen: on held-out training images, or on the seen test images as published"
     command.add_argument("--protocol", choices=list(_PROTOCOLS), default="held-out", help=text)
     command.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=f"of {', '.join(_PARTS)}")
@@ -57,27 +57,19 @@ def run_on(data_root: Path, options: argparse.Namespace, *, is_made_up: bool = F
     """The same on what lies in this folder."""
     methods = chosen_methods(options.methods, default="all")
     dataset = load_xlsa17(data_root, options.dataset)
-    encoder = resolve_encoder(options.encoder) if "names" in options.descriptors else None
-    protocols = _PROTOCOLS[options.protocol]
+    kinds, protocols = options.descriptors, _PROTOCOLS[options.protocol]
     session = Session(options)
-    bases: dict[tuple[Protocol, int], BaseClassifier] = {}
-    benchmarks = []
-    for kind in options.descriptors:
-        descriptors = dataset_descriptors(dataset, kind, data_root=data_root, encoder=encoder)
-        benchmarks.append(ZslBenchmark(dataset, descriptors, kind, session.progress, bases, cut_recipe=is_made_up))
-    slow_seeds = options.slow_seeds or options.seeds[:1]
-    units = list(benchmarks[0].units(methods, options.seeds, slow_seeds, protocols, options.parts))
-    for benchmark in benchmarks[1:]:
-        units += benchmark.units([method for method in MAIN_MAPPERS if method in methods], options.seeds)
-    session.run(units)
-    by_kind = [result for result in session.store if result.setting.data.startswith(benchmarks[0].dataset_data)]
-    results = [result for result in by_kind if result.setting.data == benchmarks[0].data and not result.error]
-    is_published = is_published_data(dataset) and not is_made_up
+    descriptors = {kind: dataset_descriptors(dataset, kind, data_root, options.encoder) for kind in kinds}
+    benchmark = ZslBenchmark(dataset, descriptors, session.progress, cut_recipe=is_made_up)
+    session.run(benchmark.units(methods, options.seeds, options.slow_seeds or options.seeds[:1], protocols, options.parts))
+    by_kind = [result for data in benchmark.data.values() for result in select(session.store, data=data)]
+    results = [result for result in select(by_kind, data=benchmark.data[kinds[0]]) if not result.error]
+    is_published = dataset.is_published and not is_made_up
     sizes = f"{len(dataset.seen_classes)} seen and {len(dataset.unseen_classes)} unseen classes"
     about = "Made-up features: only seconds and memory mean something. " * is_made_up + DATASETS[options.dataset]
+    images = f"{len(dataset.labels)} images, {sizes}, features of width {dataset.features.shape[1]}"
     tables = [
-        f"{about}, descriptors: {options.descriptors[0]}. {len(dataset.labels)} images, {sizes}, features of width "
-        f"{dataset.features.shape[1]}.",
+        f"{about}, descriptors: {kinds[0]}. {images}.",
         *(main_table(results, protocol, is_published_data=is_published) for protocol in protocols),
         parts_table(results),
         ablation_table(results, is_published_data=is_published),
@@ -85,14 +77,11 @@ def run_on(data_root: Path, options: argparse.Namespace, *, is_made_up: bool = F
         descriptors_table(by_kind),
         speed_note(results, at_least=True) if is_made_up else "",
     ]
-    first = [result for result in results if result.setting.part == "table" and result.setting.protocol == protocols[0]]
-    glance = glance_table(
-        first,
-        f"{about}: {sizes}, descriptors `{options.descriptors[0]}`, {protocols[0]} protocol, {len(options.seeds)} seeds.",
-    )
+    about = f"{about}: {sizes}, descriptors `{kinds[0]}`, {protocols[0]} protocol, {len(options.seeds)} seeds."
+    glance = glance_table(select(results, part="table", protocol=protocols[0]), about)
     name = f"{options.dataset.upper()}, {len(dataset.seen_classes)} + {len(dataset.unseen_classes)} classes"
     shown = [f"bars-{protocols[0]}.png", f"seen-unseen-{protocols[0]}.png", "seen-classes.png"]
-    session.finish(by_kind, tables, _plot(results, options.output, name), glance=glance, shown=shown)
+    session.finish(by_kind, tables, _plot(results, options.output, name), glance, shown)
 
 
 class ZslBenchmark:
@@ -100,37 +89,31 @@ class ZslBenchmark:
 
     Args:
         dataset: Features, labels and split.
-        descriptors: (num_classes, descriptor_dim), of all classes in the dataset's order.
-        kind: What the descriptors are, for the records.
+        descriptors: Kind -> (num_classes, descriptor_dim), of all classes in the dataset's order. The first is for everything.
         progress: Called while something slow runs.
-        bases: Base classifiers by protocol and seed, to share among benchmarks of one dataset.
         cut_recipe: Whether the published recipe is stopped where its rule first could, where only its time counts.
 
     Attributes:
-        dataset_data: Fingerprint of the dataset.
-        data: Fingerprint of dataset and descriptors.
+        data: Kind -> fingerprint of dataset and descriptors.
     """
 
     def __init__(
         self,
         dataset: ZslDataset,
-        descriptors: Tensor,
-        kind: str,
+        descriptors: Mapping[str, Tensor],
         progress: ProgressCallback | None = None,
-        bases: dict[tuple[Protocol, int], BaseClassifier] | None = None,
         *,
         cut_recipe: bool = False,
     ) -> None:
         self._dataset = dataset
         self._descriptors = descriptors
         self._progress = progress
-        self._bases = {} if bases is None else bases
         self._cut_recipe = cut_recipe
+        self._bases: dict[tuple[Protocol, int], BaseClassifier] = {}
         # A sample of the features: hashing 300 MB would take seconds at every start.
         sample = dataset.features[:: max(1, len(dataset.features) // 50)]
-        self.dataset_data = data_fingerprint(dataset.features.shape, sample, dataset.labels)
-        self.data = f"{self.dataset_data}-{data_fingerprint(descriptors)}"
-        self._setting = Setting(dataset.name, "table", "held-out", kind, "", "none", 0, data=self.data)
+        own = data_fingerprint(dataset.features.shape, sample, dataset.labels)
+        self.data = {kind: f"{own}-{data_fingerprint(part)}" for kind, part in descriptors.items()}
 
     def units(
         self,
@@ -140,62 +123,54 @@ class ZslBenchmark:
         protocols: Sequence[Protocol] = ("held-out",),
         parts: Sequence[str] = ("table",),
     ) -> Iterator[Unit]:
-        """All that is asked for, quick mappers first.
+        """All that is asked for, quick mappers first. Each seed trains a base classifier of its own.
 
-        Args:
-            methods: Mappers.
-            seeds: Each trains a base classifier of its own.
-            slow_seeds: Of slow mappers and the ablation.
-            protocols: Of the table. The ablation runs in the paper's protocol, the seen-class curve and the default's parts in
-                the held-out one.
-            parts: Of "table", "parts", "ablation" and "curve".
+        Slow mappers and the ablation have seeds of their own. The protocols are those of the "table"; the "ablation" runs in the
+        paper's protocol, the seen-class "curve", the default's "parts" and all further kinds of descriptors in the held-out one.
         """
+        first, *further = self._descriptors
+        main = [method for method in MAIN_MAPPERS if method in methods]
         for protocol in protocols if "table" in parts else ():
             for method in sorted(methods, key=lambda method: method in SLOW_MAPPERS):
                 for seed in slow_seeds if method in SLOW_MAPPERS else seeds:
-                    yield self._table_unit(protocol, method, seed)
+                    yield self._table_unit(first, protocol, method, seed)
         for seed in seeds if "parts" in parts else ():
-            for name, icis_parts in PARTS_STEPS.items():
-                yield self._raw_unit("parts", "held-out", name, seed, partial(PartsMapper, icis_parts))
-        for method in MAIN_MAPPERS if "curve" in parts else ():
-            for seed in seeds if method in methods else ():
-                for size in curve_sizes(len(self._dataset.seen_classes)):
-                    yield self._raw_unit("curve", "held-out", method, seed, partial(create_mapper, method), num_seen=size)
+            for name, mapper in PARTS_STEPS.items():
+                yield self._raw_unit(first, "parts", "held-out", name, seed, mapper)
+        for method, seed in product(main, seeds) if "curve" in parts else ():
+            for size in curve_sizes(len(self._dataset.seen_classes)):
+                yield self._raw_unit(first, "curve", "held-out", method, seed, partial(create_mapper, method), num_seen=size)
         for seed in slow_seeds if "ablation" in parts else ():
             for step in ABLATION_STEPS:
-                yield self._raw_unit("ablation", "paper", step.name, seed, partial(AblationMapper, step))
+                yield self._raw_unit(first, "ablation", "paper", step.name, seed, partial(AblationMapper, step))
+        for kind, method, seed in product(further, main, seeds):
+            yield self._table_unit(kind, "held-out", method, seed)
 
-    def _table_unit(self, protocol: Protocol, method: str, seed: int) -> Unit:
+    def _table_unit(self, kind: str, protocol: Protocol, method: str, seed: int) -> Unit:
         if self._cut_recipe and method in SLOW_MAPPERS:
-            return self._raw_unit("table", protocol, method, seed, _CutRecipe)
+            return self._raw_unit(kind, "table", protocol, method, seed, _CutRecipe)
         if protocol == "paper":
-            return self._raw_unit("table", protocol, method, seed, partial(create_mapper, method))
-        setting = replace(self._setting, protocol=protocol, method=method, seed=seed)
-        problem = partial(self.problem, protocol, seed)
+            return self._raw_unit(kind, "table", protocol, method, seed, partial(create_mapper, method))
+        setting = Setting(self._dataset.name, "table", protocol, kind, method, "", seed, data=self.data[kind])
+        problem = partial(self.problem, protocol, seed, kind)
         return calibrated_unit(f"{method}, {protocol}, seed {seed}", setting, problem, progress=self._progress)
 
     def _raw_unit(
-        self, part: str, protocol: Protocol, method: str, seed: int, mapper: Callable[[], Mapper], num_seen: int = 0
+        self, kind: str, part: str, protocol: Protocol, method: str, seed: int, mapper: Callable[[], Mapper], num_seen: int = 0
     ) -> Unit:
-        setting = replace(self._setting, part=part, protocol=protocol, method=method, seed=seed, num_seen=num_seen)
+        setting = Setting(self._dataset.name, part, protocol, kind, method, "none", seed, num_seen=num_seen, data=self.data[kind])
         label = f"{method}{f' from {num_seen} seen classes' if num_seen else ''}, {protocol}, seed {seed}"
-        return raw_unit(label, setting, partial(self.problem, protocol, seed, num_seen), mapper)
+        return raw_unit(label, setting, partial(self.problem, protocol, seed, kind, num_seen), mapper)
 
-    def problem(self, protocol: Protocol, seed: int, num_seen: int = 0) -> Problem:
-        """The base classifier's rows, the descriptors and the test images.
-
-        Args:
-            protocol: Of the base classifier.
-            seed: Of the base classifier, and of which seen classes mappers learn from.
-            num_seen: From how many; 0 for all.
-        """
-        dataset, base = self._dataset, self.base_classifier(protocol, seed)
+    def problem(self, protocol: Protocol, seed: int, kind: str, num_seen: int = 0) -> Problem:
+        """The base classifier's rows, the descriptors and the test images; mappers learn from so many seen classes, 0 for all."""
+        dataset, base, descriptors = self._dataset, self.base_classifier(protocol, seed), self._descriptors[kind]
         images = torch.cat([dataset.test_seen, dataset.test_unseen])
         order = torch.randperm(len(base.rows), generator=torch.Generator().manual_seed(seed))
         return Problem(
             rows=base.rows,
-            seen_descriptors=self._descriptors[dataset.seen_classes],
-            unseen_descriptors=self._descriptors[dataset.unseen_classes],
+            seen_descriptors=descriptors[dataset.seen_classes],
+            unseen_descriptors=descriptors[dataset.unseen_classes],
             features=dataset.features[images],
             target=dataset.targets(images),
             learn_from=order[:num_seen].sort().values if num_seen else None,
@@ -232,11 +207,10 @@ def curve_sizes(num_seen: int) -> list[int]:
 def _plot(results: Sequence[Result], folder: Path, name: str) -> list[str]:
     made = {}
     for protocol in _PROTOCOLS["both"]:
-        table = [r for r in results if r.setting.part == "table" and r.setting.protocol == protocol]
+        table = select(results, part="table", protocol=protocol)
         for kind, plot in (("bars", plot_bars), ("seen-unseen", plot_seen_unseen)):
             file = f"{kind}-{protocol}.png"
             made[file] = plot(table, folder / file, title=f"{name}, {protocol} protocol")
-    curve = [result for result in results if result.setting.part == "curve"]
-    file = "seen-classes.png"
-    made[file] = plot_curve_by_seen_classes(curve, folder / file, title=f"{name}: how many seen classes it takes")
+    file, title = "seen-classes.png", f"{name}: how many seen classes it takes"
+    made[file] = plot_curve_by_seen_classes(select(results, part="curve"), folder / file, title=title)
     return [file for file, is_there in made.items() if is_there]

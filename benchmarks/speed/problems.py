@@ -12,7 +12,7 @@ from benchmarks.descriptors import encode_names
 from timm_inject.head import find_head, read_rows
 from timm_inject.mappers import normalize
 from timm_inject.offline import create_packaged_model
-from timm_inject.text import ClassName, EncoderHandle, resolve_encoder, resolve_seen_class_names
+from timm_inject.text import ClassName, resolve_seen_class_names
 
 _REAL_MODEL, _REAL_SIZE = "tf_efficientnet_lite0", (1000, 1281)
 _LABEL_SETS = {1000: "imagenet-1k", 11_821: "imagenet-12k", 21_843: "imagenet-21k-goog"}
@@ -37,13 +37,9 @@ class QuickEncoder:
 
 @dataclass(frozen=True, slots=True)
 class FitProblem:
-    """What a mapper learns from, and hidden classes to try it on.
+    """What a mapper learns from, (num_classes, dim), and hidden classes to try it on, (num_hidden, dim).
 
     Attributes:
-        descriptors: (num_classes, descriptor_dim).
-        rows: (num_classes, row_dim).
-        hidden_descriptors: (num_hidden, descriptor_dim).
-        hidden_rows: (num_hidden, row_dim).
         is_real: Whether the rows are a trained head's.
     """
 
@@ -65,8 +61,7 @@ def make_problem(num_classes: int, row_dim: int) -> FitProblem:
     num_hidden = max(2, min(_MAX_HIDDEN, round(_HIDDEN_SHARE * num_classes)))
     # A real head has no classes to spare: of its thousand a tenth is hidden, and the rest is learned from.
     total = num_classes if is_real else num_classes + num_hidden
-    encoder = resolve_encoder(None) if num_classes <= _REAL_SIZE[0] else EncoderHandle("quick", None, QuickEncoder)
-    descriptors = encode_names(class_names(total), encoder)
+    descriptors = encode_names(class_names(total), None if num_classes <= _REAL_SIZE[0] else QuickEncoder())
     rows = real if is_real else _made_up_rows(descriptors, row_dim, torch.linalg.svdvals(real - real.mean(0)))
     order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
     hidden, kept = order[:num_hidden], order[num_hidden:].sort().values

@@ -37,16 +37,11 @@ from timm_inject.offline import create_packaged_model
 _SECTIONS = ("fit", "inject", "names", "inference", "evaluate")
 _HEADS = ["73x2049", "1000x1281", "1000x2049", "11821x1025", "21843x1281"]
 _MODEL = "tf_efficientnet_lite0"
-_OURS, _RECIPE = "icis", "icis-paper"
 _BATCH, _TIMED_EPOCHS, _TIMED_CLASSES = 16, 2, 320
 _REPEATS = 3
 _TEXTS_TIMED = 250
 _NEW = ["dahlia", "astronaut", "okapi"]
-_OTHERS = (
-    ["motorcycle", "quagga", "lighthouse keeper"],
-    ["lantern fish", "giraffe", "windsurfer"],
-    ["poppy", "harbor seal", "tractor driver"],
-)
+_OTHERS = (["motorcycle", "quagga", "lighthouse keeper"], ["lantern fish", "giraffe", "windsurfer"], ["poppy", "tractor", "seal"])
 _IMAGE_BATCH, _PAIRS = 8, 30
 _EVALUATE_PAIRS, _CLASSES_WITH_PHOTOS = 3, 16
 
@@ -54,9 +49,8 @@ _EVALUATE_PAIRS, _CLASSES_WITH_PHOTOS = 3, 16
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of `speed`."""
     option = command.add_argument
-    option(
-        "--sections", nargs="+", choices=_SECTIONS, default=list(_SECTIONS), metavar="SECTION", help=f"of {', '.join(_SECTIONS)}"
-    )
+    text = f"of {', '.join(_SECTIONS)}"
+    option("--sections", nargs="+", choices=_SECTIONS, default=list(_SECTIONS), metavar="SECTION", help=text)
     option("--heads", nargs="+", default=_HEADS, metavar="NxM", help="for fit: classes x row width (with the bias)")
     text = "for fit: the heads that the published recipe is run on to its end; on the others some of its batches are timed"
     option("--full-recipe", nargs="*", default=_HEADS[:1], metavar="NxM", help=text)
@@ -71,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
         raise ArgumentValueError("`--counts` and `--photos` must be at least 1.")
     path: Path = options.output / "speed.json"
     kept = [line for line in read_results(path) if line.section not in options.sections]
-    lines = list(kept)
+    lines, facts = list(kept), _machine_facts()
     sections: dict[str, Callable[[], Iterator[Measurement]]] = {
         "fit": lambda: _measure_fit(heads, full_recipe),
         "inject": _measure_inject,
@@ -79,14 +73,11 @@ def run(options: argparse.Namespace) -> None:
         "inference": _measure_inference,
         "evaluate": lambda: _measure_evaluate(options.photos),
     }
-    facts = _machine_facts()
     for name in options.sections:
-        start, measured = time.perf_counter(), []
         for line in sections[name]():
-            measured.append(line)
+            lines.append(line)
             figures = ", ".join(f"{key} {value:.4g}" for key, value in line.figures.items() if key.endswith(("seconds", "ratio")))
-            print_note(options, f"[{time.perf_counter() - start:.0f} s] {name}, {line.case}, {line.variant}: {figures}")
-        lines += measured
+            print_note(options, f"{name}, {line.case}, {line.variant}: {figures}")
         document = write_results(path, facts, lines)
     if kept:  # what stayed was measured by the command without this option
         options.sections = options.get_default("sections")
@@ -97,11 +88,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def read_results(path: Path) -> list[Measurement]:
-    """Measurements of an earlier run; none where there was none.
-
-    Raises:
-        BenchmarkDataError: The file holds something else.
-    """
+    """Measurements of an earlier run; none where there was none."""
     if not path.is_file():
         return []
     try:
@@ -148,26 +135,24 @@ def _machine_facts() -> dict[str, Any]:
     }
 
 
-# ---- the sections -----------------------------------------------------------------------------------------------------
-
-
 def _measure_fit(heads: Sequence[tuple[int, int]], full_recipe: Sequence[tuple[int, int]]) -> Iterator[Measurement]:
     """Our mapper, the published recipe, and what neither can be faster than."""
     with tempfile.TemporaryDirectory() as folder:  # keeps the texts' embeddings from one process to the next
-        for num_classes, row_dim in heads:
-            case, size, cache = f"{num_classes} x {row_dim}", {"num_classes": num_classes, "row_dim": row_dim}, Path(folder)
-            ours = measure_apart("fit", size | {"mapper": _OURS}, cache=cache)
-            rows = "rows of a trained head" if ours["is_real"] else "made-up rows with a trained head's spectrum"
-            yield Measurement("fit", case, _OURS, ours, (rows,))
-            if (num_classes, row_dim) in full_recipe:
-                timed, notes = measure_apart("fit", size | {"mapper": _RECIPE}, cache=cache), [rows]
+        apart = partial(measure_apart, cache=Path(folder))
+        for size in heads:
+            case, options = "{} x {}".format(*size), {"num_classes": size[0], "row_dim": size[1]}
+            ours = apart("fit", options | {"mapper": "icis"})
+            rows = ["rows of a trained head" if ours["is_real"] else "made-up rows with a trained head's spectrum"]
+            yield Measurement("fit", case, "icis", ours, tuple(rows))
+            if size in full_recipe:
+                recipe = apart("fit", options | {"mapper": "icis-paper"})
             else:
-                timed = measure_apart("recipe-batches", size | {"classes": _TIMED_CLASSES, "epochs": _TIMED_EPOCHS}, cache=cache)
-                times = -(-num_classes // _BATCH) * FEWEST_EPOCHS
-                timed["fit_seconds"] = timed["batch_seconds"] * times
-                notes = [rows, f"{timed['batches']:.0f} batches timed, times {times}"]
-            yield Measurement("fit", case, _RECIPE, timed, tuple(notes))
-            yield Measurement("fit", case, "bounds", measure_apart("bounds", size, cache=cache))
+                recipe = apart("recipe_batches", options | {"classes": _TIMED_CLASSES, "epochs": _TIMED_EPOCHS})
+                times = -(-size[0] // _BATCH) * FEWEST_EPOCHS
+                recipe["fit_seconds"] = recipe["batch_seconds"] * times
+                rows.append(f"{recipe['batches']:.0f} batches timed, times {times}")
+            yield Measurement("fit", case, "icis-paper", recipe, tuple(rows))
+            yield Measurement("fit", case, "bounds", apart("bounds", options))
 
 
 def _measure_inject() -> Iterator[Measurement]:
@@ -177,13 +162,11 @@ def _measure_inject() -> Iterator[Measurement]:
     """
     options: dict[str, Any] = {"model": _MODEL, "names": _NEW}
     with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder)
-        yield Measurement("inject", "nothing cached", "inject", measure_apart("inject", options, cache=cache))
-        warm = [measure_apart("inject", options | {"names": others}, cache=cache) for others in _OTHERS]
-        middle = {key: median(answer[key] for answer in warm) for key in warm[0]}
-        yield Measurement("inject", "other names before", "inject", middle)
-        again = measure_apart("inject", options, cache=cache, repeats=_REPEATS)
-        yield Measurement("inject", "the same names before", "inject", again)
+        apart = partial(measure_apart, "inject", cache=Path(folder))
+        yield Measurement("inject", "nothing cached", "inject", apart(options))
+        warm = [apart(options | {"names": others}) for others in _OTHERS]
+        yield Measurement("inject", "other names before", "inject", {key: median(each[key] for each in warm) for key in warm[0]})
+        yield Measurement("inject", "the same names before", "inject", apart(options, repeats=_REPEATS))
     bare = measure_apart("inject", options | {"shipped": False})
     yield Measurement("inject", "nothing, nor texts in the package", "inject", bare)
 
@@ -224,11 +207,8 @@ def _measure_evaluate(num_photos: int) -> Iterator[Measurement]:
             coarse = torch.randint(0, 256, (24, 32, 3), generator=generator, dtype=torch.uint8).numpy()
             Image.fromarray(coarse).resize((500, 375)).save(place / f"{number}.jpg", quality=90)
         loader = DataLoader(folder_dataset(model, Path(folder)), batch_size=32)
-        works: dict[str, Callable[[], Any]] = {
-            "evaluate_seconds": partial(evaluate, model, loader),
-            "bare_seconds": partial(_bare_loop, model, loader),
-        }
-        figures = _alternate(works, _EVALUATE_PAIRS)
+        ours, bare = partial(evaluate, model, loader), partial(_bare_loop, model, loader)
+        figures = _alternate({"evaluate_seconds": ours, "bare_seconds": bare}, _EVALUATE_PAIRS)
         # What reading the folder's names costs beside a loader that is there.
         figures["folder_seconds"] = time_of(lambda: evaluate(model, folder, batch_size=32))
     yield Measurement("evaluate", f"{num_photos} photos", "evaluate", figures)

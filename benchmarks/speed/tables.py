@@ -1,7 +1,8 @@
 """The speed benchmark's measurements as markdown."""
 
+import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.published import FEWEST_EPOCHS
@@ -28,7 +29,7 @@ _INJECT_NOTE = (
 )
 _NAMES_NOTE = (
     "With an encoder that takes no time, the seen classes and their mapper cached. Up to 1000 names get estimates and more do "
-    "not, so that ten thousand can be the quicker. A further name: beyond those of the line above. Heads: the memory beside the "
+    "not, so that ten thousand can be the quicker. A further name: beyond those of the first line. Heads: the memory beside the "
     "size of the new head. Text: what the default encoder takes on this machine, computed from 250 classes of ImageNet."
 )
 _INFERENCE_NOTE = "Batches of 8 images, and of 256 features, run in turn 30 times."
@@ -36,14 +37,9 @@ _INFERENCE_NOTE = "Batches of 8 images, and of 256 features, run in turn 30 time
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One line of a table.
+    """One line of a table: what was worked on (case), what did the work (variant), and the figures.
 
-    Attributes:
-        section: "fit", "inject", "names", "inference" or "evaluate".
-        case: What was worked on.
-        variant: What did the work.
-        figures: Seconds, bytes, ratios and scores, by name; those that end in `_seconds` or `_bytes` say so.
-        notes: What a reader must know to read the figures.
+    Seconds and bytes say so at the end of their names. The notes are what a reader must know to read the figures.
     """
 
     section: str
@@ -51,9 +47,6 @@ class Measurement:
     variant: str
     figures: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-
-Lines = Sequence[Measurement]
 
 
 def machine_line(facts: dict[str, Any]) -> str:
@@ -67,138 +60,135 @@ def machine_line(facts: dict[str, Any]) -> str:
     )
 
 
-def speed_tables(measurements: Lines) -> list[str]:
+def speed_tables(measurements: Sequence[Measurement]) -> list[str]:
     """One table a section that was measured, with its title and its note."""
-    tables: dict[str, tuple[str, Callable[[Lines], str], str]] = {
-        "fit": ("Mapper training", _fit_table, _FIT_NOTE),
-        "inject": ("`inject`, three new names, a head of 1000 classes, each time in a fresh process", _inject_table, _INJECT_NOTE),
-        "names": ("Many names into one head of 1000 classes", _names_table, _NAMES_NOTE),
-        "inference": ("The patched model against `create_model(num_classes=n + k)`", _inference_table, _INFERENCE_NOTE),
-        "evaluate": ("`evaluate` against a bare loop over the same loader", _evaluate_table, ""),
-    }
     texts = []
-    for section, (title, make, note) in tables.items():
+    for section, (title, columns, note) in _tables().items():
         lines = [line for line in measurements if line.section == section]
+        lines = _join_variants(lines) if section == "fit" else [_with_further_names(line, lines[0]) for line in lines]
         if lines:
-            texts.append(f"#### {title}\n\n{make(lines)}\n\n{note}".strip())
+            texts.append(f"#### {title}\n\n{markdown_table(columns, lines)}\n\n{note}".strip())
     return texts
 
 
-def speed_glance(measurements: Lines) -> str:
+def speed_glance(measurements: Sequence[Measurement]) -> str:
     """The figures that a reader of README wants: fits beside the published recipe, and `inject` with all that it loads."""
-    fits = {(line.case, line.variant): line.figures for line in measurements if line.section == "fit"}
     rows = []
-    for (case, variant), figures in fits.items():
-        recipe = fits.get((case, "icis-paper"))
-        if variant == "icis" and recipe is not None:
-            times = f"{_times_as_fast(figures, recipe)} times as fast as the published recipe"
-            rows.append([f"fit a head of {case}", _seconds(figures["fit_seconds"]), times])
+    for line in _join_variants([line for line in measurements if line.section == "fit"]):
+        if "icis-paper fit_seconds" in line.figures:
+            times = f"{_times_as_fast(line)} times as fast as the published recipe"
+            rows.append([f"fit a head of {line.case}", _seconds(line.figures["icis fit_seconds"]), times])
     for line in measurements:
         if line.section == "inject":
-            whole, own = _whole_and_own(line.figures)
-            without_load = f"of that `inject` without the encoder's load: {own:.1f} s"
-            rows.append([f"`inject` three names, {line.case}", _seconds(whole), without_load])
+            without_load = f"of that `inject` without the encoder's load: {_without_load(line):.1f} s"
+            rows.append([f"`inject` three names, {line.case}", _seconds(_whole(line)), without_load])
     return markdown_table(dict.fromkeys(["work", "time", ""], str), [], rows)
 
 
-def _fit_table(lines: Lines) -> str:
-    figures = {(line.case, line.variant): line.figures for line in lines}
+Column = Callable[[Measurement], str]
 
-    def ours(case: str) -> dict[str, float]:
-        return figures[case, "icis"]
 
-    def recipe(case: str) -> dict[str, float]:
-        return figures[case, "icis-paper"]
-
-    def beside(case: str, bound: str, digits: int) -> str:
-        limit = figures[case, "bounds"][bound]
-        return f"{_seconds(limit)} ({ours(case)['fit_seconds'] / limit:.{digits}f})"
-
-    def quality(of: dict[str, float]) -> str:
-        return f"{of['cosine']:.3f} / {100 * of['found']:.1f}"
-
-    columns: dict[str, Callable[[str], str]] = {
-        "classes x row width": lambda case: f"{case}{'' if ours(case)['is_real'] else ' (made up)'}",
-        "icis": lambda case: _seconds(ours(case)["fit_seconds"]),
-        "icis-paper": lambda case: _at_least(recipe(case)) + _seconds(recipe(case)["fit_seconds"]),
-        "times as fast": lambda case: _times_as_fast(ours(case), recipe(case)),
-        "memory, icis": lambda case: _gigabytes(ours(case)["fit_bytes"]),
-        "memory, icis-paper": lambda case: "" if _at_least(recipe(case)) else _gigabytes(recipe(case)["fit_bytes"]),
-        "cosine / found, icis": lambda case: quality(ours(case)),
-        "cosine / found, icis-paper": lambda case: "" if _at_least(recipe(case)) else quality(recipe(case)),
-        "Gram matrix (fit takes so many)": lambda case: beside(case, "gram_seconds", 0),
-        "direct solve (fit takes so many)": lambda case: beside(case, "solve_seconds", 1),
+def _tables() -> dict[str, tuple[str, dict[str, Column], str]]:
+    """Section -> title, columns and note."""
+    case: Column = operator.attrgetter("case")
+    fit = {
+        "classes x row width": lambda line: line.case + ("" if line.figures["icis is_real"] else " (made up)"),
+        "icis": _figure("icis fit_seconds", _seconds),
+        "icis-paper": lambda line: _at_least(line) + _seconds(line.figures["icis-paper fit_seconds"]),
+        "times as fast": _times_as_fast,
+        "memory, icis": _figure("icis fit_bytes", _gigabytes),
+        "memory, icis-paper": _figure("icis-paper fit_bytes", _gigabytes),
+        "cosine / found, icis": lambda line: _quality(line, "icis"),
+        "cosine / found, icis-paper": lambda line: "" if _at_least(line) else _quality(line, "icis-paper"),
+        "Gram matrix (fit takes so many)": lambda line: _beside(line, "bounds gram_seconds", 0),
+        "direct solve (fit takes so many)": lambda line: _beside(line, "bounds solve_seconds", 1),
     }
-    return markdown_table(columns, dict.fromkeys(line.case for line in lines))
-
-
-def _inject_table(lines: Lines) -> str:
-    columns: dict[str, Callable[[Measurement], str]] = {"in the cache": lambda line: line.case}
-    for stage in (*STAGE_COLUMNS, "inject"):
-        columns[stage] = lambda line, stage=stage: f"{line.figures[f'{stage}_seconds']:.2f}"  # type: ignore[misc]
-    columns["all"] = lambda line: f"{_whole_and_own(line.figures)[0]:.2f}"
-    columns["inject less encoder load"] = lambda line: f"{_whole_and_own(line.figures)[1]:.2f}"
-    return markdown_table(columns, lines)
-
-
-def _names_table(lines: Lines) -> str:
-    first, first_count = lines[0].figures["inject_seconds"], int(lines[0].case)
-
-    def further(line: Measurement) -> str:
-        more = int(line.case) - first_count
-        return f"{1e3 * (line.figures['inject_seconds'] - first) / more:.2f}" if more else ""
-
-    columns: dict[str, Callable[[Measurement], str]] = {
+    inject = {
+        "in the cache": case,
+        **{stage: _figure(f"{stage}_seconds", "{:.2f}".format) for stage in (*STAGE_COLUMNS, "inject")},
+        "all": lambda line: f"{_whole(line):.2f}",
+        "inject less encoder load": lambda line: f"{_without_load(line):.2f}",
+    }
+    names = {
         "names": lambda line: f"{int(line.case):,}",
-        "inject without the text": lambda line: _seconds(line.figures["inject_seconds"]),
-        "ms a further name": further,
-        "memory above the start": lambda line: _gigabytes(line.figures["above_bytes"]),
-        "new head": lambda line: _gigabytes(line.figures["head_bytes"]),
+        "inject without the text": _figure("inject_seconds", _seconds),
+        "ms a further name": _figure("further_seconds", _milliseconds),
+        "memory above the start": _figure("above_bytes", _gigabytes),
+        "new head": _figure("head_bytes", _gigabytes),
         "heads": lambda line: f"{line.figures['above_bytes'] / line.figures['head_bytes']:.1f}",
-        "text": lambda line: _seconds(line.figures["text_seconds"]),
+        "text": _figure("text_seconds", _seconds),
     }
-    return markdown_table(columns, lines)
-
-
-def _inference_table(lines: Lines) -> str:
-    columns: dict[str, Callable[[Measurement], str]] = {
-        "tf_efficientnet_lite0": lambda line: line.case,
-        "patched, ms": lambda line: f"{1e3 * line.figures['patched_seconds']:.2f}",
-        "plain, ms": lambda line: f"{1e3 * line.figures['plain_seconds']:.2f}",
+    inference = {
+        "tf_efficientnet_lite0": case,
+        "patched, ms": _figure("patched_seconds", _milliseconds),
+        "plain, ms": _figure("plain_seconds", _milliseconds),
         "ratio (middle half)": _ratio,
         "same operations and shapes": lambda line: "yes" if line.figures["same_operations"] else "NO",
     }
-    return markdown_table(columns, lines)
-
-
-def _evaluate_table(lines: Lines) -> str:
-    columns: dict[str, Callable[[Measurement], str]] = {
-        "tf_efficientnet_lite0": lambda line: line.case,
-        "evaluate": lambda line: _seconds(line.figures["evaluate_seconds"]),
-        "bare loop": lambda line: _seconds(line.figures["bare_seconds"]),
+    evaluate = {
+        "tf_efficientnet_lite0": case,
+        "evaluate": _figure("evaluate_seconds", _seconds),
+        "bare loop": _figure("bare_seconds", _seconds),
         "ratio (range of 3)": _ratio,
-        "evaluate on the folder itself": lambda line: _seconds(line.figures["folder_seconds"]),
+        "evaluate on the folder itself": _figure("folder_seconds", _seconds),
     }
-    return markdown_table(columns, lines)
+    return {
+        "fit": ("Mapper training", fit, _FIT_NOTE),
+        "inject": ("`inject`, three new names, a head of 1000 classes, each time in a fresh process", inject, _INJECT_NOTE),
+        "names": ("Many names into one head of 1000 classes", names, _NAMES_NOTE),
+        "inference": ("The patched model against `create_model(num_classes=n + k)`", inference, _INFERENCE_NOTE),
+        "evaluate": ("`evaluate` against a bare loop over the same loader", evaluate, ""),
+    }
+
+
+def _join_variants(lines: Sequence[Measurement]) -> list[Measurement]:
+    """One line a case, with the figures of each variant under "variant figure"."""
+    cases: dict[str, dict[str, float]] = {}
+    for line in lines:
+        cases.setdefault(line.case, {}).update({f"{line.variant} {name}": value for name, value in line.figures.items()})
+    return [Measurement("fit", case, "", figures) for case, figures in cases.items()]
+
+
+def _with_further_names(line: Measurement, first: Measurement) -> Measurement:
+    """Beyond those of the first line, where lines are counts of names: with the seconds that a further name takes."""
+    more = int(line.case) - int(first.case) if line.section == "names" else 0
+    seconds = line.figures["inject_seconds"] - first.figures["inject_seconds"] if more else 0.0
+    return replace(line, figures=line.figures | {"further_seconds": seconds / more}) if more else line
+
+
+def _figure(name: str, show: Callable[[float], str]) -> Column:
+    """A column of one figure; empty where it was not measured."""
+    return lambda line: show(line.figures[name]) if name in line.figures else ""
+
+
+def _quality(line: Measurement, variant: str) -> str:
+    return f"{line.figures[f'{variant} cosine']:.3f} / {100 * line.figures[f'{variant} found']:.1f}"
+
+
+def _beside(line: Measurement, bound: str, digits: int) -> str:
+    return f"{_seconds(line.figures[bound])} ({line.figures['icis fit_seconds'] / line.figures[bound]:.{digits}f})"
 
 
 def _ratio(line: Measurement) -> str:
     return f"{line.figures['ratio']:.3f} ({line.figures['low']:.3f} to {line.figures['high']:.3f})"
 
 
-def _at_least(recipe: dict[str, float]) -> str:
+def _at_least(line: Measurement) -> str:
     """Some of the recipe's batches alone say at least how long it takes."""
-    return "" if "epochs" in recipe else "at least "
+    return "" if "icis-paper epochs" in line.figures else "at least "
 
 
-def _times_as_fast(ours: dict[str, float], recipe: dict[str, float]) -> str:
-    return f"{_at_least(recipe)}{recipe['fit_seconds'] / ours['fit_seconds']:.0f}"
+def _times_as_fast(line: Measurement) -> str:
+    return f"{_at_least(line)}{line.figures['icis-paper fit_seconds'] / line.figures['icis fit_seconds']:.0f}"
 
 
-def _whole_and_own(figures: dict[str, float]) -> tuple[float, float]:
-    """Seconds of an injection with all that it loads, and of `inject` without the encoder's load."""
-    whole = sum(figures[f"{stage}_seconds"] for stage in STAGE_COLUMNS)
-    return whole, figures["inject_seconds"] - figures["encoder load_seconds"]
+def _whole(line: Measurement) -> float:
+    """Seconds of an injection with all that it loads."""
+    return sum(line.figures[f"{stage}_seconds"] for stage in STAGE_COLUMNS)
+
+
+def _without_load(line: Measurement) -> float:
+    return line.figures["inject_seconds"] - line.figures["encoder load_seconds"]
 
 
 def _seconds(value: float) -> str:
@@ -207,6 +197,10 @@ def _seconds(value: float) -> str:
     if value < 120:
         return f"{value:.1f} s"
     return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{1e3 * value:.2f}"
 
 
 def _gigabytes(value: float) -> str:

@@ -49,19 +49,9 @@ STAGES = {
 
 
 def measure_apart(task: str, options: dict[str, Any], *, cache: Path | None = None, repeats: int = 1) -> dict[str, float]:
-    """Run a task in a fresh process.
+    """Run a task of `TASKS` in fresh processes, one after the other; give the medians of its figures.
 
-    Args:
-        task: A key of `TASKS`.
-        options: JSON-able; passed to it.
-        cache: The folder for `TIMM_INJECT_CACHE`; None for an empty one that is deleted.
-        repeats: How many processes, one after the other.
-
-    Returns:
-        Figure -> median.
-
-    Raises:
-        BenchmarkDataError: The process failed.
+    Without a folder for the cache each process has an empty one, which is deleted.
     """
     answers = []
     for _ in range(repeats):
@@ -105,11 +95,9 @@ def fit(options: dict[str, Any]) -> dict[str, float]:
     while not seconds or (len(seconds) < _MAX_FITS and sum(seconds) < _ENOUGH_SECONDS):
         seconds.append(time_of(lambda: mapper.fit(problem.descriptors, problem.rows, seed=0, unseen_descriptors=unseen)))
     peak = peak_bytes()
-    answer = {"fit_seconds": median(seconds), "fits": len(seconds), "peak_bytes": peak, "is_real": problem.is_real}
-    answer["fit_bytes"] = max(0, peak - before)
-    if "num_epochs" in mapper.tensors:
-        answer["epochs"] = int(mapper.tensors["num_epochs"])
-    return answer | score_rows(mapper.predict_rows(problem.hidden_descriptors), problem)
+    answer = {"fit_seconds": median(seconds), "fits": len(seconds), "peak_bytes": peak, "fit_bytes": max(0, peak - before)}
+    answer |= {"epochs": int(mapper.tensors["num_epochs"])} if "num_epochs" in mapper.tensors else {}
+    return answer | {"is_real": problem.is_real} | score_rows(mapper.predict_rows(problem.hidden_descriptors), problem)
 
 
 def recipe_batches(options: dict[str, Any]) -> dict[str, float]:
@@ -144,9 +132,9 @@ def inject(options: dict[str, Any]) -> dict[str, float]:
     model = create_packaged_model(options["model"])
     load_seconds = time.perf_counter() - start
     seconds = dict.fromkeys([*STAGES, "encoder load"], 0.0)
-    for stage, places in {**STAGES, "encoder load": ["text.encoder:_load"]}.items():
-        for place in places:
-            _time_calls(place, stage, seconds)
+    for stage, paths in {**STAGES, "encoder load": ["text.encoder:_load"]}.items():
+        for path in paths:
+            _time_calls(path, stage, seconds)
     if not options.get("shipped", True):
         vars(importlib.import_module("timm_inject.text.encoder"))["find_shipped_embeddings"] = lambda weights: None
     total = time_of(lambda: timm_inject.inject(model, options["names"]))
@@ -178,14 +166,7 @@ def text(options: dict[str, Any]) -> dict[str, float]:
     return {"text_seconds": time_of(lambda: encode_descriptors(classes, loaded))}
 
 
-TASKS: dict[str, Callable[[dict[str, Any]], dict[str, float]]] = {
-    "fit": fit,
-    "recipe-batches": recipe_batches,
-    "bounds": bounds,
-    "inject": inject,
-    "names": names,
-    "text": text,
-}
+TASKS = {task.__name__: task for task in (fit, recipe_batches, bounds, inject, names, text)}
 
 
 def _held_bytes() -> int:
@@ -194,15 +175,15 @@ def _held_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def find_function(place: str) -> tuple[Any, str]:
+def find_function(path: str) -> tuple[Any, str]:
     """The module and the name of what `STAGES` writes as module:name."""
-    module, _, name = place.partition(":")
+    module, _, name = path.partition(":")
     return importlib.import_module(f"timm_inject.{module}"), name
 
 
-def _time_calls(place: str, stage: str, seconds: dict[str, float]) -> None:
+def _time_calls(path: str, stage: str, seconds: dict[str, float]) -> None:
     """Add up the time in a function."""
-    module, name = find_function(place)
+    module, name = find_function(path)
     original = getattr(module, name)
 
     def timed(*arguments: Any, **options: Any) -> Any:
