@@ -20,6 +20,7 @@ from timm_inject.calibration import (
     estimate_names,
     leans_on,
     rows_at_once,
+    settle_calibration,
 )
 from timm_inject.errors import ArgumentTypeError, WeakClassWarning, list_some
 from timm_inject.head import resize_head
@@ -116,6 +117,7 @@ def inject(
     trained = find_trained_mapper(mapper)
     mapper = _check_mapper(trained.facts.mapper if trained else mapper)
     check_calibration(calibration)
+    calibration = settle_calibration(calibration, create_mapper(mapper))
     problem = pose_problem(
         model,
         unseen_class_names,
