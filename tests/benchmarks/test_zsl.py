@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks.parts import PARTS_STEPS, PartsMapper
+from benchmarks.parts import PARTS_STEPS
 
 from benchmarks.__main__ import main
 from benchmarks.ablation import ABLATION_STEPS, PARTS_STEPS, AblationMapper

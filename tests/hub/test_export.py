@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.helpers import NAMES, NEW, SMALL_KINDS, WordEncoder, logits_of, make_images, make_model, make_small_model
+from tests.helpers import NAMES, NEW, SMALL_KINDS, WordEncoder, logits_of, make_images, make_model
 from timm_inject import inject
 from timm_inject.head import find_head
 
