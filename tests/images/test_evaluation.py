@@ -1,13 +1,18 @@
-"""Scores on labelled photos."""
-
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.helpers import NAMES, needs_offline
-from timm_inject import ClassNameError, ImageError, classify, evaluate
-from timm_inject.images.evaluation import gzsl_scores
+from tests.helpers import NAMES, WordEncoder
+from timm_inject import ClassNameError, ImageError, classify, evaluate, inject
+from timm_inject.cli.report import score_lines
+from timm_inject.images.evaluation import GzslScores, gzsl_scores
+
+
+@pytest.fixture
+def patched(small_model):
+    inject(small_model, ["okapi", "coyote"], encoder=WordEncoder())
+    return small_model
 
 
 def _images(folder, *names):
@@ -30,6 +35,19 @@ def test_scores_by_hand():
     assert scores.zsl_accuracy == 0.75
     assert scores.moved_share == pytest.approx(1 / 3)
     assert scores.num_images == 6
+    assert scores.seen_accuracy_before is None
+    before = gzsl_scores(
+        predicted,
+        among_new,
+        target,
+        names=names,
+        num_seen=2,
+        predicted_seen=torch.tensor([0, 1, 1, 0, 0, 0]),
+        input_size=(3, 64, 64),
+    )
+    assert before.seen_accuracy_before == 0.75
+    assert before.to_dict() | {"seen_accuracy_before": None, "input_size": None} == scores.to_dict()
+    assert before.input_size == (3, 64, 64)
 
 
 def test_seen_images_alone_have_no_unseen_score():
@@ -47,7 +65,7 @@ def test_folder_dataset_and_loader_agree(patched, tmp_path):
     patched.train()
     scores = evaluate(patched, folder)
     assert all(module.training for module in patched.modules())
-    assert set(scores.accuracy_of_class) == {"zebra", "school bus", "okapi", "electric scooter"}
+    assert set(scores.accuracy_of_class) == {"zebra", "school bus", "okapi", "coyote"}
     images = torch.rand(4, 3, 64, 64)
     dataset = TensorDataset(images, torch.tensor([6, 8, 10, 11]))
     one = evaluate(patched, dataset, batch_size=2)
@@ -89,7 +107,39 @@ def test_an_image_that_does_not_open_is_named(patched, tmp_path):
         classify(patched, [tmp_path])
 
 
-@needs_offline
-def test_folders_may_be_named_by_wordnet_id_or_synonym(packaged_model, tmp_path):
-    scores = evaluate(packaged_model, _images(tmp_path, "n11939491", "Tinca tinca"))
-    assert list(scores.accuracy_of_class) == ["tench", "daisy"]
+@pytest.mark.parametrize(
+    ("accuracy_of_class", "num_images", "line"),
+    [({"okapi": 1.0}, 1, "1 image of 1 class"), ({"okapi": 1.0, "zebra": 0.5}, 3, "3 images of 2 classes")],
+)
+def test_the_first_line_of_the_scores_counts_images_and_classes(accuracy_of_class, num_images, line):
+    assert score_lines(GzslScores(None, None, 1.0, None, None, accuracy_of_class, num_images))[0] == line
+
+
+def test_seen_accuracy_before_is_that_of_the_model_before(small_model):
+    images = torch.randn(60, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        labels = small_model(images).argmax(1)
+    labels[::4] = (labels[::4] + 1) % len(NAMES)  # a quarter is wrong
+    dataset = TensorDataset(images, labels)
+    original = evaluate(small_model, dataset)
+    assert original.seen_accuracy == original.seen_accuracy_before < 1
+    inject(small_model, ["okapi", "coyote"], encoder=WordEncoder(), calibration=None)
+    with torch.no_grad():
+        small_model.fc.bias[len(NAMES) :] += 20  # takes nearly all
+    after = evaluate(small_model, dataset)
+    assert after.seen_accuracy_before == original.seen_accuracy
+    assert after.seen_accuracy < original.seen_accuracy
+    assert after.moved_share > 0.5
+
+
+def test_images_of_new_classes_alone_have_no_accuracy_before(patched):
+    scores = evaluate(patched, TensorDataset(torch.rand(2, 3, 64, 64), torch.tensor([10, 11])))
+    assert scores.seen_accuracy_before is None
+    assert scores.zsl_accuracy is not None
+
+
+def test_the_scores_say_at_which_size(patched, tmp_path):
+    assert evaluate(patched, _images(tmp_path, "zebra")).input_size == (3, 224, 224)  # the config's size is 176, its test size 224
+    assert evaluate(patched, TensorDataset(torch.rand(2, 3, 64, 48), torch.tensor([0, 1]))).input_size == (3, 64, 48)
+    mixed = [(torch.rand(1, 3, size, size), torch.tensor([0])) for size in (64, 96)]
+    assert evaluate(patched, mixed.__iter__()).input_size is None
