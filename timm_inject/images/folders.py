@@ -167,7 +167,7 @@ class ClassFinder:
     def __init__(self, names: Sequence[ClassName]) -> None:
         self._names = names
         # However a class is shown, ids of WordNet are what folders of ImageNet are called.
-        labels = [(name.label or "", name.synset.wnid if name.synset else "") for name in names]
+        labels = [(name.label or "", (name.sense.wnid or "") if name.sense else "") for name in names]
         self._labels = (_index(labels, _exact), _index(labels, _loose))
         own = [(name.name,) for name in names]
         self._levels = (*self._labels, _index(own, _exact), _index(own, _loose), _index([name.synonyms for name in names], _loose))
