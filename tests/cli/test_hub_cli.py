@@ -1,6 +1,8 @@
 """The commands card and cache; push is tested with the Hub."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +11,8 @@ from timm_inject import cache, inject, save_for_hf
 
 
 @pytest.fixture
-def saved(small_model, tmp_path):
-    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
-    return save_for_hf(small_model, tmp_path / "model")
+def saved(folders, tmp_path):
+    return Path(shutil.copytree(folders[1], tmp_path / "model"))
 
 
 def test_card(capsys, saved):
@@ -34,7 +35,7 @@ def test_card_keeps_what_somebody_wrote(capsys, saved):
     )
     assert (saved / "README.md").read_text() == "mine"
     assert run_command(capsys, "card", saved, "--overwrite")[0] == 0
-    assert "1 injected class" in (saved / "README.md").read_text(encoding="utf-8")
+    assert "2 injected classes" in (saved / "README.md").read_text(encoding="utf-8")
 
 
 def test_card_of_a_folder_without_a_patched_model(capsys, small_model, tmp_path):
@@ -72,7 +73,7 @@ def test_ctrl_c_in_a_push_says_what_is_left(capsys, saved, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("timm_inject.cli.main.push_folder", stop)
+    monkeypatch.setattr("timm_inject.cli.commands.push_folder", stop)
     code, _, err = run_command(capsys, "push", saved, "alice/zoo")
     assert (code, err) == (
         130,

@@ -54,6 +54,12 @@ def _run(options: argparse.Namespace) -> int:
         except TimmInjectError as error:
             print(f"timm-inject: {' '.join(str(error).split())}", file=sys.stderr)
             return _BAD_INPUT
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # the machine says no, to a full disk or a path that is too long
+            what = f"'{str(error.filename)[:200]}': " if error.filename else ""
+            print(f"timm-inject: {what}{error.strerror or error}.", file=sys.stderr)
+            return _BAD_INPUT
         except KeyboardInterrupt:
             print(f"timm-inject: stopped; {options.when_stopped}", file=sys.stderr)
             return _INTERRUPTED

@@ -322,7 +322,7 @@ def _read_text(path: str | Path) -> str:
     try:
         content = Path(path).expanduser().read_bytes()
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: nobody's home; ValueError: a null byte in the path
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise ArgumentValueError(f"The file '{path}' could not be read: {reason}. Check the path.") from error
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
