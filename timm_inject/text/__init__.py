@@ -11,6 +11,7 @@ from timm_inject.text.encoder import (
     resolve_encoder,
 )
 from timm_inject.text.language_model import LanguageModel
+from timm_inject.text.name_files import names_to_mapping, parse_labels, parse_names, read_label_file, read_name_file, split_name
 from timm_inject.text.names import ClassName, label_names_for_config, resolve_seen_class_names
 from timm_inject.text.new_names import resolve_unseen_class_names
 from timm_inject.text.precomputed import PrecomputedEncoder
@@ -41,9 +42,15 @@ __all__ = [
     "label_set_wnids",
     "load_senses",
     "match_key",
+    "names_to_mapping",
+    "parse_labels",
+    "parse_names",
+    "read_label_file",
+    "read_name_file",
     "resolve_class_texts",
     "resolve_encoder",
     "resolve_seen_class_names",
     "resolve_unseen_class_names",
     "sentences_of",
+    "split_name",
 ]
