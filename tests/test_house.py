@@ -19,6 +19,7 @@ ROOT = Path(timm_inject.__file__).parent
 FLOORS = (
     "errors",
     "version",
+    "io",
     "cache",
     "offline",
     "head",

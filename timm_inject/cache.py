@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
 from timm_inject.errors import ArgumentValueError
-from timm_inject.files import expand_user, written_beside
+from timm_inject.io import expand_user, written_beside
 
 __all__ = [
     "CACHE_KINDS",

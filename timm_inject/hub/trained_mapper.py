@@ -19,11 +19,11 @@ from torch import Tensor
 
 from timm_inject.cache import content_key
 from timm_inject.errors import MapperError, SaveError
-from timm_inject.files import expand_user, is_folder, written_aside
 from timm_inject.head import Head
 from timm_inject.hub.card import BIBTEX, CARD_NAME, escape, is_own_card, sign_card
 from timm_inject.hub.download import download
 from timm_inject.hub.push import PushedFiles, push_files
+from timm_inject.io import expand_user, is_folder, written_aside
 from timm_inject.mappers import MAPPERS, Crossfit, FittedMapper, Mapper, create_mapper
 from timm_inject.text import ClassText, EncoderHandle, descriptor_probe, encode_descriptors, identity_of, is_near
 from timm_inject.version import installed_versions

@@ -17,7 +17,7 @@ import torch
 
 from timm_inject.cache import cache_directory, content_key
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, EncoderError, list_some
-from timm_inject.files import expand_user
+from timm_inject.io import expand_user
 from timm_inject.offline import INSTALL_HINT, hub_is_reachable, packaged_encoder_directory
 from timm_inject.text.precomputed import EMBEDDING_SUFFIXES, PrecomputedEncoder
 from timm_inject.text.shipped_embeddings import ShippedEmbeddings, find_shipped_embeddings

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, EncoderError, SaveError, list_some
-from timm_inject.files import expand_user, written_beside
+from timm_inject.io import expand_user, written_beside
 from timm_inject.text.vectors import as_matrix
 
 __all__ = ["EMBEDDING_SUFFIXES", "PrecomputedEncoder"]

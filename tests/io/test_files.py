@@ -9,7 +9,7 @@ import pytest
 
 from timm_inject import ArgumentValueError, PrecomputedEncoder, TimmInjectError, TrainedMapper, cache, save_for_hf
 from timm_inject.cli import main
-from timm_inject.files import expand_user, is_folder, written_aside, written_beside
+from timm_inject.io import expand_user, is_folder, written_aside, written_beside
 
 
 class Stop(BaseException):
