@@ -122,9 +122,9 @@ class Reader:
 
 _PREPARE = """
 import contextlib, io, os, shlex, sys, traceback
-import timm_inject.encoder, timm_inject.offline
+import timm_inject.offline, timm_inject.text.encoder
 from timm_inject.cli.main import main
-timm_inject.encoder.hub_is_reachable = timm_inject.offline.hub_is_reachable = lambda: False
+timm_inject.text.encoder.hub_is_reachable = timm_inject.offline.hub_is_reachable = lambda: False
 sys.path.insert(0, {root!r})
 os.chdir({folder!r})
 spaces = {{}}

@@ -27,7 +27,7 @@ from markup import (
 from session import CALIBRATIONS, DEFAULT_MODEL, LIMITS, Comparison, Session, model_choices
 
 from timm_inject import TimmInjectError
-from timm_inject.mappers import ProgressCallback
+from timm_inject.text import ProgressCallback
 
 __all__ = ["Page", "launch_page"]
 

@@ -8,8 +8,8 @@ from html import escape
 from session import Added, Checked
 
 from timm_inject import Explanation, Prediction
-from timm_inject.text import ClassText
 from timm_inject.hub import SCORE_NAMES
+from timm_inject.text import ClassText
 
 __all__ = [
     "added_html",
@@ -33,7 +33,7 @@ def alert_html(error: object) -> str:
 
 def definition_rows(checked: Checked) -> list[list[str]]:
     """Rows of the table: name, definition, where it is from."""
-    return [[entry.name, entry.description or "", _source(entry)] for entry in checked.texts]
+    return [[entry.name, next(iter(entry.descriptions), ""), _source(entry)] for entry in checked.texts]
 
 
 def checked_html(checked: Checked) -> str:
@@ -54,7 +54,10 @@ def meanings_html(checked: Checked) -> str:
         return ""
     lists = "".join(
         f"<h4>{escape(entry.name)}</h4><ul>"
-        + "".join(f"<li><code>{escape(other.wnid)}</code> {escape(other.definition)}</li>" for other in entry.alternatives)
+        + "".join(
+            f"<li><code>{escape(other.wnid or other.names[0])}</code> {escape(other.sentence or other.definition or '')}</li>"
+            for other in entry.alternatives
+        )
         + "</ul>"
         for entry in entries
     )
@@ -114,6 +117,4 @@ def pushed_html(url: str, warnings: Sequence[str]) -> str:
 
 
 def _source(entry: ClassText) -> str:
-    if entry.synset is not None and entry.source == "timm":
-        return f"{entry.synset.wnid} {entry.synset.lemmas[0]}"
-    return _SOURCES.get(entry.source, entry.source)
+    return entry.kind or entry.wnid or _SOURCES.get(entry.source, entry.source)

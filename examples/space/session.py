@@ -36,18 +36,17 @@ from timm_inject import (
     TextEncoder,
     UnsupportedHeadError,
 )
-from timm_inject.text import resolve_unseen_class_names
-from timm_inject.text import ClassText, resolve_class_texts
 from timm_inject.images import load_image, model_class_names
-from timm_inject.mappers import ProgressCallback
 from timm_inject.offline import PACKAGED_MODELS, create_packaged_model, load_model
+from timm_inject.text import ClassText, ProgressCallback, resolve_class_texts, resolve_unseen_class_names
 
 __all__ = ["CALIBRATIONS", "DEFAULT_MODEL", "LIMITS", "Added", "Checked", "Comparison", "Limits", "Session", "model_choices"]
 
 DEFAULT_MODEL = next(iter(PACKAGED_MODELS))
-Calibration = Literal["harmonic", "keep-seen"] | None
+Calibration = Literal["balanced", "harmonic", "keep-seen"] | None
 CALIBRATIONS: dict[str, Calibration] = {
-    "Balance seen and new classes": "harmonic",
+    "Balance seen and new classes": "balanced",
+    "Let new classes win as often as does both good": "harmonic",
     "Hardly touch the seen classes": "keep-seen",
     "Leave the rows as predicted": None,
 }
@@ -182,7 +181,7 @@ class Session:
         return self._checked
 
     def add_classes(
-        self, definitions: Mapping[str, str], calibration: Calibration = "harmonic", progress: ProgressCallback | None = None
+        self, definitions: Mapping[str, str], calibration: Calibration = "balanced", progress: ProgressCallback | None = None
     ) -> Added:
         """Inject the checked names into a copy of the model and pack it for the download.
 
@@ -284,7 +283,7 @@ class Session:
                 f"The definition of {entry.name!r} has {len(text)} characters; this page takes at most {self._limits.characters}. "
                 "Shorten it."
             )
-        if text == (entry.description or ""):
+        if text == next(iter(entry.descriptions), ""):
             return self._given.get(self._typed[entry.name])
         return text or None
 

@@ -20,8 +20,8 @@ from session import Limits, Session
 import timm_inject
 from timm_inject import ArgumentValueError, ClassNameError, HubError, HubTokenError, ImageError, Prediction
 from timm_inject.cache import CACHE_VARIABLE
+from tools.docs_pages import ROOT
 
-ROOT = Path(__file__).parent.parent
 SPACE = ROOT / "examples" / "space"
 
 

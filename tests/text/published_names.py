@@ -36,7 +36,10 @@ CIFAR_100 = {
     ],
     "person": ["baby", "boy", "girl", "man", "woman"],
     "food": ["apple", "orange", "pear", "sweet_pepper"],
-    "plant": ["mushroom", "maple_tree", "oak_tree", "orchid", "palm_tree", "pine_tree", "poppy", "rose", "sunflower", "tulip", "willow_tree"],
+    "plant": [
+        "mushroom", "maple_tree", "oak_tree", "orchid", "palm_tree", "pine_tree",
+        "poppy", "rose", "sunflower", "tulip", "willow_tree",
+    ],
     "container": ["bottle", "bowl", "can", "cup", "plate"],
     "furniture": ["bed", "chair", "couch", "table", "wardrobe"],
     "device": ["clock", "keyboard", "lamp", "lawn_mower", "telephone", "television"],
@@ -129,7 +132,8 @@ CALTECH_101 = {
     "building": ["minaret", "pagoda"],
     "furniture": ["chair", "windsor_chair"],
     "device": [
-        "binocular", "camera", "cannon", "ceiling_fan", "cellphone", "chandelier", "gramophone", "headphone", "lamp", "laptop", "metronome",
+        "binocular", "camera", "cannon", "ceiling_fan", "cellphone", "chandelier", "gramophone",
+        "headphone", "lamp", "laptop", "metronome",
         "revolver", "watch",
     ],
     "structure": ["buddha", "pyramid", "stop_sign"],

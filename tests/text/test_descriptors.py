@@ -7,7 +7,6 @@ import torch
 
 from tests.helpers import WordEncoder
 from timm_inject import cache
-from timm_inject.errors import EncoderError
 from timm_inject.text.descriptors import (
     _MAX_CHUNK,
     _chunks,
@@ -17,7 +16,7 @@ from timm_inject.text.descriptors import (
     is_near,
     sentences_of,
 )
-from timm_inject.text.encoder import LoadedEncoder
+from timm_inject.text.encoder import EncoderHandle
 from timm_inject.text.kinds import KIND_DIM, encode_kinds
 from timm_inject.text.texts import ClassText
 
@@ -118,30 +117,6 @@ def test_where_nobody_has_a_kind_there_is_none_to_borrow():
     assert torch.equal(encode_descriptors(texts, _loaded(WordEncoder(dim=8), key=None))[:, 8:], torch.zeros(2, KIND_DIM))
 
 
-# ---- what an encoder may give ----
-
-
-@pytest.mark.parametrize(
-    ("output", "said"),
-    [
-        (lambda n: torch.zeros(n, 4), "returned NaN, infinite or all-zero vectors for 2 of 2 texts, the first of them 'foo'"),
-        (lambda n: torch.full((n, 4), float("nan")), "returned NaN, infinite or all-zero vectors for 2 of 2 texts"),
-        (lambda n: torch.ones(n + 1, 4), "returned shape (3, 4), expected an array of 2 finite vectors"),
-        (lambda n: torch.ones(n), "returned shape (2,), expected an array of 2 finite vectors"),
-        (lambda n: "words", "returned str, expected an array of 2 finite vectors"),
-    ],
-)
-def test_vectors_that_are_none_are_told(output, said):
-    class Odd:
-        def encode(self, sentences):
-            return output(len(sentences))
-
-    with pytest.raises(EncoderError) as caught:
-        encode_descriptors([ClassText("foo", ("foo",))], _loaded(Odd(), key=None))
-    assert str(caught.value).startswith("The encoder 'Odd' ")
-    assert said in str(caught.value)
-
-
 def test_a_probe_knows_an_encoder_again():
     texts = _texts(6)
     one = descriptor_probe(encode_descriptors(texts, _loaded(WordEncoder(dim=16), key=None)))
@@ -171,7 +146,7 @@ class BatchSensitive(WordEncoder):
 
 
 def _loaded(encoder, key="key"):
-    return LoadedEncoder("encoder", key, lambda: encoder)
+    return EncoderHandle("encoder", key, lambda: encoder)
 
 
 def test_stopped_run_goes_on_and_gives_the_same_bits(own_cache):

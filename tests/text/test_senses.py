@@ -22,7 +22,9 @@ EVERYDAY = {
     "container": ["bucket", "mug", "pot", "jar", "suitcase", "pan", "glass", "trash can"],
     "clothing": ["tie", "sneakers", "hoodie", "jeans", "earrings", "high heels", "glasses", "gloves", "tuxedo"],
     "device": ["tablet", "headphones", "phone", "fridge", "watch", "fan", "printer", "vacuum", "heater"],
-    "vehicle": ["electric scooter", "plane", "tractor", "sailboat", "rocket", "ambulance", "hot air balloon", "subway", "pram", "drone"],
+    "vehicle": [
+        "electric scooter", "plane", "tractor", "sailboat", "rocket", "ambulance", "hot air balloon", "subway", "pram", "drone",
+    ],
     "building": ["temple", "skyscraper", "barn", "museum", "bank", "cabin", "apartment"],
     "structure": ["bridge", "statue", "stop sign", "tent", "stairs"],
     "place": ["forest", "beach", "kitchen", "waterfall", "supermarket", "road", "desert", "gym"],

@@ -88,7 +88,8 @@ def test_lists_are_read_once_and_not_by_the_import():
     assert read_synsets() is read_synsets()
     program = (
         "import timm_inject.text as t; from timm_inject.text import lexicon, senses, synsets as s\n"
-        "print([each.cache_info().misses for each in (s.read_synsets, s.label_set_wnids, lexicon.read_lexicon, senses.load_senses)])"
+        "read = (s.read_synsets, s.label_set_wnids, lexicon.read_lexicon, senses.load_senses)\n"
+        "print([each.cache_info().misses for each in read])"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[0, 0, 0, 0]"

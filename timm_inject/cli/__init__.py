@@ -1,7 +1,11 @@
 """The command `timm-inject`: the only room that prints."""
 
 from timm_inject.cli.main import main
+from timm_inject.cli.report import injection_lines, prediction_lines, score_lines
 
 __all__ = [
+    "injection_lines",
     "main",
+    "prediction_lines",
+    "score_lines",
 ]
