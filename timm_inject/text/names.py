@@ -19,6 +19,7 @@ __all__ = [
     "ClassName",
     "check_strings",
     "class_from_label",
+    "classes_from_labels",
     "join_with_and",
     "kinds_of_classes",
     "label_names_for_config",
@@ -154,7 +155,7 @@ def _names_from_list(names: Iterable[str], num_seen: int) -> list[ClassName]:
         )
     stripped = [name.strip() for name in given]
     raise_name_problems("seen class names cannot be used", unusable_names(stripped, may_be_signs=True), num_seen, "Replace")
-    return _from_labels(stripped)
+    return classes_from_labels(stripped)
 
 
 def _names_from_label_set(label_set: str, num_seen: int) -> list[ClassName]:
@@ -216,7 +217,7 @@ def _names_from_label_names(label_names: Any, label_descriptions: Any, num_seen:
         raise UnknownSeenClassesError(
             f"The `label_names` of the model's config are not all texts. Pass `seen_class_names` ({num_seen} names in logit order)."
         )
-    return _from_labels(labels, label_descriptions if isinstance(label_descriptions, Mapping) else {})
+    return classes_from_labels(labels, label_descriptions if isinstance(label_descriptions, Mapping) else {})
 
 
 def _in_index_order(label_names: Mapping[Any, Any], num_seen: int) -> list[Any]:
@@ -231,8 +232,11 @@ def _in_index_order(label_names: Mapping[Any, Any], num_seen: int) -> list[Any]:
     return [by_index[str(index)] for index in range(num_seen)]
 
 
-def _from_labels(labels: Sequence[str], descriptions: Mapping[str, Any] | None = None) -> list[ClassName]:
-    """Make the classes of a head; numbers before the names are taken off where every label has one."""
+def classes_from_labels(labels: Sequence[str], descriptions: Mapping[str, Any] | None = None) -> list[ClassName]:
+    """Make the classes of a head from its labels, and what the config says about them by label.
+
+    Numbers before the names are taken off where every label has one.
+    """
     numbered = all(_NUMBER_BEFORE.fullmatch(label.strip()) or _KINGDOM.match(label.strip()) for label in labels)
     return [class_from_label(label, (descriptions or {}).get(label), numbered=numbered) for label in labels]
 
