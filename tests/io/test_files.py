@@ -63,10 +63,10 @@ def test_after_a_failure_at_any_move_everything_is_as_it_was(tmp_path, monkeypat
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, Stop])
 def test_what_is_not_finished_leaves_nothing(tmp_path, error):
     write(tmp_path, "old", "a")
-    with pytest.raises(error), written_aside(tmp_path) as aside:
+    with pytest.raises(error), written_aside(tmp_path) as aside:  # noqa: PT012
         write(aside, "new")
         raise error
-    with pytest.raises(error), written_beside(tmp_path / "a") as whole:
+    with pytest.raises(error), written_beside(tmp_path / "a") as whole:  # noqa: PT012
         whole.write_text("half")
         raise error
     assert contents(tmp_path) == {"a": "old a"}

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-import timm_inject
 from timm_inject.errors import ArgumentValueError, SaveError
 from timm_inject.text import Descriptions, names_to_mapping, read_label_file, read_name_file, split_name
 
@@ -99,9 +98,6 @@ def _descriptions(options: argparse.Namespace) -> Descriptions:
         raise ArgumentValueError("--no-descriptions and --describe-with exclude each other. Leave one out.")
     from huggingface_hub import InferenceClient  # which takes its time, and few need it
 
-    language_model = getattr(timm_inject, "LanguageModel", None)
-    if language_model is None:
-        raise ArgumentValueError("--describe-with needs a version of timm_inject with `LanguageModel`. Update timm_inject.")
     where = options.describe_with
     is_address = where.startswith(("http:", "https:"))
     try:
@@ -111,7 +107,7 @@ def _descriptions(options: argparse.Namespace) -> Descriptions:
             f"--describe-with {where!r} is neither the address of a server nor a provider that huggingface_hub knows: {error}. "
             "Write an address such as http://localhost:11434/v1, or a provider such as auto."
         ) from error
-    written: Descriptions = language_model(client, model=options.describe_model)
+    written: Descriptions = LanguageModel(client, model=options.describe_model)
     return written
 
 
