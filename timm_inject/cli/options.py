@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from timm_inject.errors import ArgumentValueError, SaveError
-from timm_inject.text import Descriptions, names_to_mapping, read_label_file, read_name_file, split_name
+from timm_inject.text import Descriptions, LanguageModel, names_to_mapping, read_label_file, read_name_file, split_name
 
 __all__ = [
     "check_output",
