@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import estimates, heldout, self_score, synthetic, transfer, zsl
+from benchmarks import estimates, heldout, price, self_score, synthetic, transfer, words, zsl
 from benchmarks.speed import run as speed
 from timm_inject.errors import InjectionWarning, TimmInjectError
 
@@ -19,6 +19,8 @@ _COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "sun": (zsl, "SUN, scenes, in the xlsa17 layout"),
     "awa2": (zsl, "AWA2, animals, in the xlsa17 layout"),
     "imagenet": (heldout, "ImageNet heads with a part of their classes hidden and given back by name"),
+    "words": (words, "what each part of a class's text is worth: definition, sentence, kind, name"),
+    "price": (price, "what new classes win and what old ones pay, by how many names are added at once"),
     "estimates": (estimates, "are the estimates for names true? Groups of ImageNet classes, alike or varied, are hidden"),
     "self-score": (self_score, "how well the self-score foretells the real score, over the results of benchmarks that were run"),
     "transfer": (transfer, "an ImageNet head is given the unseen classes of CUB, SUN or AWA2 by name"),

@@ -25,7 +25,7 @@ from timm_inject.mappers import assign_folds
 from timm_inject.text import (
     ClassName,
     ClassText,
-    LoadedEncoder,
+    EncoderHandle,
     ProgressCallback,
     encode_descriptors,
     resolve_class_texts,
@@ -128,7 +128,7 @@ class HeldOutBenchmark:
     def __init__(
         self,
         head: ImageHead,
-        encoder: LoadedEncoder,
+        encoder: EncoderHandle,
         descriptions: Mapping[str, str | Sequence[str]] | None = None,
         vectors: Mapping[str, Tensor] | None = None,
         progress: ProgressCallback | None = None,

@@ -1,6 +1,7 @@
 """What the tests share: a small fast encoder, small models, and ways to look at them."""
 
 import copy
+import dataclasses
 import hashlib
 import importlib.util
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from timm_inject import inject, save_for_hf
+from timm_inject import InjectedClass, InjectionRecord, inject, save_for_hf
 from timm_inject.cli import main
 from timm_inject.head import Leaf, find_head
 
@@ -24,6 +25,34 @@ NEW = ["okapi", "electric scooter", "coyote"]
 # One Linear; a 1x1 convolution; two Linears.
 SMALL_KINDS: dict[str, dict[str, Any]] = {"test_resnet": {}, "dla46_c": {}, "deit_tiny_distilled_patch16_224": {"depth": 1}}
 every_small_kind = pytest.mark.parametrize("name", SMALL_KINDS)
+# Architecture -> the path of its one layer with a row a class.
+HEAD_PATHS = {
+    "resnet18": "fc",
+    "vit_tiny_patch16_224": "head",
+    "convnext_atto": "head.fc",
+    "tf_efficientnet_lite0": "classifier",
+    "mobilenetv3_small_050": "classifier",
+    "densenet121": "classifier",
+    "efficientvit_b0": "head.classifier.4",
+}
+# What a card or a picture has to show as it was typed.
+HOSTILE_TEXTS = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "a|b|c",
+    "`code` **bold** _it_ ~~gone~~",
+    "[click](https://evil.example)",
+    "![x](https://evil.example/x.png)",
+    "<https://evil.example>",
+    "# heading",
+    "- item",
+    "&lt;b&gt; &amp; \\",
+    "<!-- written by timm_inject; 0000000000000000 -->",
+    "--- \n---",
+    "$\\frac{1}{0}$",
+    "{{ 7 * 7 }} {% raw %}",
+    "日本語 العربية 🦓",
+]
 
 
 class WordEncoder:
@@ -130,13 +159,15 @@ def related_classes(num_classes=60, descriptor_dim=16, row_dim=24, seed=0):
     return descriptors, rows
 
 
-def run_command(capsys, *arguments, main=main):
+def make_record(*entries: dict[str, Any], **changes: Any) -> InjectionRecord:
+    """A record of one class for each entry, which holds what differs from an okapi."""
+    plain = InjectedClass("okapi", 0, ("a striped relative of the giraffe",), "user", None, "a/encoder", "icis", "harmonic", 0)
+    classes = tuple(dataclasses.replace(plain, index=1000 + n, **entry) for n, entry in enumerate(entries or ({},)))
+    record = InjectionRecord(1000, classes, {"timm": "1.0"}, {"zsl_accuracy": 0.5, "harmonic_mean": 0.25})
+    return dataclasses.replace(record, **changes)
+
+
+def run_command(capsys, *arguments):
     code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
-
-
-def run_benchmark(capsys, *arguments):
-    from benchmarks.__main__ import main  # which takes a while, and needs the extra `benchmark`
-
-    return run_command(capsys, *arguments, main=main)

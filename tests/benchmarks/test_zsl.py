@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.parts import PARTS_STEPS
 
 from benchmarks.__main__ import main
-from benchmarks.ablation import ABLATION_STEPS, PARTS_STEPS, AblationMapper
+from benchmarks.ablation import ABLATION_STEPS, AblationMapper
 from benchmarks.base_classifier import train_base_classifier
 from benchmarks.descriptors import dataset_descriptors
 from benchmarks.report import speed_note

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from timm_inject.calibration.confidence import estimate_names
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one_hot
 
 from tests.helpers import NAMES, WordEncoder
 from timm_inject import ArgumentValueError, explain, fit_mapper, inject, injection_record, save_for_hf, self_score
 from timm_inject.calibration.activation import resolve_activation
-from timm_inject.calibration.confidence import estimate_names
 from timm_inject.calibration.pseudo_features import fit_feature_model
 from timm_inject.calibration.rows import calibrate_rows
 from timm_inject.mappers.fitting import fit_and_crossfit

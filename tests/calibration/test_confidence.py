@@ -4,11 +4,11 @@ import warnings
 
 import pytest
 import torch
+from timm_inject.calibration.confidence import NameEstimates, estimate_names
 from torch.nn.functional import normalize
 
 from tests.helpers import NAMES, WordEncoder, needs_offline, related_classes
 from timm_inject import WeakClassWarning, inject, injection_record
-from timm_inject.calibration.confidence import NameEstimates, estimate_names
 from timm_inject.mappers import fit_and_crossfit
 
 

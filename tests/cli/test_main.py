@@ -1,17 +1,13 @@
 """The command line, called as a function: exit codes, texts and JSON."""
 
 import json
+import sys
 
 import pytest
 from PIL import Image
 
 from tests.helpers import WordEncoder, needs_offline, run_command
-from timm_inject import (
-    cache,
-    inject,
-    save_for_hf,
-)
-from timm_inject.cli.main import main
+from timm_inject import cache, inject, save_for_hf
 
 
 @pytest.fixture
@@ -20,6 +16,7 @@ def model(small_model, tmp_path):
     return f"local-dir:{tmp_path / 'base'}"
 
 
+@needs_offline
 def test_inject_classify_and_evaluate(capsys, model, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("# new\ncoyote\n\nokapi: a striped relative of the giraffe\n", encoding="utf-8")
@@ -42,6 +39,7 @@ def test_inject_classify_and_evaluate(capsys, model, tmp_path):
     assert json.loads(out)["num_images"] == 1
 
 
+@needs_offline
 def test_json_and_quiet(capsys, model, tmp_path):
     code, out, _ = run_command(capsys, "inject", model, "okapi", "--output", tmp_path / "a", "--mapper", "ridge", "--json")
     assert code == 0
@@ -50,6 +48,7 @@ def test_json_and_quiet(capsys, model, tmp_path):
     assert (code, out, err) == (0, "", "")
 
 
+@needs_offline
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -82,6 +81,7 @@ def test_unknown_model_is_told(capsys, tmp_path):
     assert "(nosuch). Check the name with `timm.list_models()`; a folder is written 'local-dir:FOLDER'." in err
 
 
+@needs_offline
 def test_a_file_of_names_in_another_encoding_is_told(capsys, model, tmp_path):
     (tmp_path / "names.txt").write_bytes("café".encode("latin-1"))
     code, _, err = run_command(capsys, "inject", model, "--names-file", tmp_path / "names.txt", "--output", tmp_path / "out")
@@ -91,32 +91,56 @@ def test_a_file_of_names_in_another_encoding_is_told(capsys, model, tmp_path):
 
 
 @needs_offline
-def test_command_line(small_model, tmp_path, capsys):
-    save_for_hf(small_model, tmp_path / "model")
-    model = f"local-dir:{tmp_path / 'model'}"
+def test_activation(capsys, model, tmp_path):
     options = ["--mapper", "ridge", "--json", "--quiet"]
-    assert main(["inject", model, "okapi", "--output", str(tmp_path / "out"), "--activation", "sigmoid", *options]) == 0
-    assert json.loads(capsys.readouterr().out)["record"]["classes"][0]["activation"] == "sigmoid"
+    code, out, _ = run_command(capsys, "inject", model, "okapi", "--output", tmp_path / "out", "--activation", "sigmoid", *options)
+    assert (code, json.loads(out)["record"]["classes"][0]["activation"]) == (0, "sigmoid")
     for chosen, expected in ((["--activation", "sigmoid-top1"], "sigmoid-top1"), ([], "softmax")):
-        assert main(["self-score", model, *chosen, *options]) == 0
-        assert json.loads(capsys.readouterr().out)["activation"] == expected
-    with pytest.raises(SystemExit) as caught:
-        main(["self-score", model, "--activation", "relu"])
-    assert caught.value.code == 2
+        code, out, _ = run_command(capsys, "self-score", model, *chosen, *options)
+        assert (code, json.loads(out)["activation"]) == (0, expected)
+    with pytest.raises(SystemExit, match="2"):
+        run_command(capsys, "self-score", model, "--activation", "relu")
 
 
 @needs_offline
-def test_command(small_model, tmp_path, capsys):
-    save_for_hf(small_model, tmp_path / "model")
-    model = f"local-dir:{tmp_path / 'model'}"
-    assert main(["self-score", model, "--mapper", "ridge"]) == 0
-    out = capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [([], "balanced"), (["harmonic"], "harmonic"), (["keep-seen"], "keep-seen"), (["0.02"], 0.02), (["none"], None)],
+)
+def test_calibration(capsys, model, tmp_path, chosen, expected):
+    options = ["--mapper", "ridge", "--json", *(["--calibration", *chosen] if chosen else [])]
+    code, out, _ = run_command(capsys, "inject", model, "okapi", "--output", tmp_path / "out", *options)
+    assert (code, json.loads(out)["record"]["classes"][0]["calibration"]) == (0, expected)
+    code, out, _ = run_command(capsys, "self-score", model, *options)
+    assert (code, json.loads(out)["calibration"]) == (0, expected)
+
+
+@needs_offline
+@pytest.mark.parametrize("wrong", ["best", "1.5", "0", "nan"])
+def test_a_calibration_that_is_none_is_told(capsys, model, tmp_path, wrong):
+    code, out, err = run_command(capsys, "inject", model, "okapi", "--output", tmp_path / "out", "--calibration", wrong)
+    assert (code, out) == (2, "")
+    assert err.startswith("timm-inject: `calibration` must be one of 'balanced', 'harmonic', 'keep-seen', None, or the largest ")
+    assert err.count("\n") == 1
+
+
+@needs_offline
+def test_self_score(capsys, model):
+    code, out, _ = run_command(capsys, "self-score", model, "--mapper", "ridge")
+    assert code == 0
     assert out.startswith("Estimated without images, 2 of 10 classes hidden at a time, mapper ridge:\n")
     assert "median rank of the true row" in out
-    assert main(["self-score", model, "--mapper", "ridge", "--num-new", "3", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["num_new"] == 3
-    assert main(["self-score", model, "--num-new", "9"]) == 2
-    assert "between 1 and half of the 10 seen classes, got 9." in capsys.readouterr().err
+    code, out, _ = run_command(capsys, "self-score", model, "--mapper", "ridge", "--num-new", "3", "--json")
+    assert (code, json.loads(out)["num_new"]) == (0, 3)
+    code, _, err = run_command(capsys, "self-score", model, "--num-new", "9")
+    assert code == 2
+    assert "between 1 and half of the 10 seen classes, got 9." in err
+
+
+def test_benchmarks_are_no_command(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run_command(capsys, "benchmark", "cub")
+    assert "invalid choice: 'benchmark'" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -183,7 +207,7 @@ def test_ctrl_c_in_a_push_says_what_is_left(capsys, saved, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("timm_inject.cli.main.push_folder", stop)
+    monkeypatch.setattr(sys.modules["timm_inject.cli.main"], "push_folder", stop)
     code, _, err = run_command(capsys, "push", saved, "alice/zoo")
     assert (code, err) == (
         130,

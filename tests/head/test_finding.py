@@ -6,19 +6,9 @@ import torch
 from timm.models import PretrainedCfg
 from torch import nn
 
-from tests.helpers import find_leaf, make_model
+from tests.helpers import HEAD_PATHS, find_leaf, make_model
 from timm_inject.head import find_head
 from tools import census
-
-HEAD_PATHS = {
-    "resnet18": "fc",
-    "vit_tiny_patch16_224": "head",
-    "convnext_atto": "head.fc",
-    "tf_efficientnet_lite0": "classifier",
-    "mobilenetv3_small_050": "classifier",
-    "densenet121": "classifier",
-    "efficientvit_b0": "head.classifier.4",
-}
 
 
 @pytest.mark.parametrize(("name", "path"), HEAD_PATHS.items())

@@ -102,7 +102,7 @@ def test_a_fused_head_is_found() -> None:
 
 
 def test_a_users_own_sequential_is_widened_at_its_last_layer() -> None:
-    model = make_model("test_resnet")
+    model = make_model()
     model.fc = nn.Sequential(nn.Dropout(), nn.Linear(96, 10), nn.ReLU(), nn.Sequential(nn.Linear(10, 10)), nn.Identity())
     returned = inject(model, NEW, encoder=WordEncoder(), mapper="ridge")
     assert returned is model.fc

@@ -74,9 +74,9 @@ def on_meta(name: str) -> nn.Module:
         (lambda: with_fc(nn.Conv2d(128, 10, 3)), "of type nn.Conv2d; a plain nn.Linear or 1x1 nn.Conv2d"),
         (
             lambda: with_fc(CosineLinear(128, 10)),
-            "'test_resnet' has a classifier of type tests.head.test_refusals.CosineLinear; a plain nn.Linear or 1x1 nn.Conv2d with one row "
-            "a class is expected, alone, last in an nn.Sequential, or inside one of timm's own heads. Load a model with such a "
-            "layer, for example timm.create_model('vit_base_patch16_224.augreg_in1k', pretrained=True).",
+            "'test_resnet' has a classifier of type tests.head.test_refusals.CosineLinear; a plain nn.Linear or 1x1 nn.Conv2d with "
+            "one row a class is expected, alone, last in an nn.Sequential, or inside one of timm's own heads. Load a model with "
+            "such a layer, for example timm.create_model('vit_base_patch16_224.augreg_in1k', pretrained=True).",
         ),
         (lambda: with_fc(nn.Sequential(nn.Linear(128, 10), nn.BatchNorm1d(10))), "of type nn.Sequential; a plain nn.Linear"),
         (
@@ -187,7 +187,7 @@ LoraLinear.__module__ = "peft.tuners.lora.layer"
 
 
 def test_a_peft_layer_is_refused() -> None:
-    model = make_model("test_resnet")
+    model = make_model()
     model.fc = LoraLinear(model.fc)
     with pytest.raises(UnsupportedHeadError) as error:
         find_head(model)

@@ -13,6 +13,7 @@ from timm.models import PretrainedCfg, save_for_hf
 from torch import Tensor, nn
 
 from tests.helpers import (
+    HEAD_PATHS,
     NAMES,
     add,
     every_small_kind,
@@ -27,15 +28,6 @@ from tests.helpers import (
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, HeadWeightsError
 from timm_inject.head import HeadState, Leaf, find_head, resize_head, unwrap_model
 
-HEAD_PATHS = {
-    "resnet18": "fc",
-    "vit_tiny_patch16_224": "head",
-    "convnext_atto": "head.fc",
-    "tf_efficientnet_lite0": "classifier",
-    "mobilenetv3_small_050": "classifier",
-    "densenet121": "classifier",
-    "efficientvit_b0": "head.classifier.4",
-}
 NUM_NEW = 3
 CONFIG = {"label_names": ["a", "b"], "label_descriptions": {"a": "the first", "b": "the second"}}
 RECORD = {"unseen": ["okapi"], "seed": 0}

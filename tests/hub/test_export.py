@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.helpers import NAMES, NEW, SMALL_KINDS, WordEncoder, logits_of, make_images, make_model, make_small_model
+from tests.helpers import NAMES, NEW, SMALL_KINDS, WordEncoder, logits_of, make_images, make_model
 from timm_inject import inject
 from timm_inject.head import find_head
 
@@ -80,7 +80,7 @@ def test_a_model_compiled_before_follows(caplog: pytest.LogCaptureFixture) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), ARCHITECTURES.items())
 def test_torch_compile_with_inductor(name: str, size: int) -> None:
-    model, images = make_small_model(name), make_images(size)
+    model, images = make_model(name, **SMALL_KINDS.get(name, {})), make_images(size)
     compiled = torch.compile(model)
     logging.getLogger("torch._inductor").setLevel(logging.ERROR)
     with torch.inference_mode():

@@ -101,8 +101,8 @@ REFUSED = [
     (
         lambda model: None,
         {"encoder": _Negated()},
-        "The mapper was trained with the encoder 'tests.helpers.WordEncoder', and 'tests.hub.test_trained_mapper._Negated' gives other "
-        "descriptors. Pass `encoder='tests.helpers.WordEncoder'` if you trust it, or train a mapper for yours.",
+        "The mapper was trained with the encoder 'tests.helpers.WordEncoder', and 'tests.hub.test_trained_mapper._Negated' gives "
+        "other descriptors. Pass `encoder='tests.helpers.WordEncoder'` if you trust it, or train a mapper for yours.",
     ),
     (lambda model: None, {"encoder": WordEncoder(16)}, "The mapper was trained with the encoder 'tests.helpers.WordEncoder'"),
     (

@@ -8,7 +8,7 @@ import torch
 from tests.helpers import WordEncoder
 from timm_inject import cache
 from timm_inject.text.descriptors import _MAX_CHUNK, _chunks, encode_descriptors
-from timm_inject.text.encoder import LoadedEncoder
+from timm_inject.text.encoder import EncoderHandle
 from timm_inject.text.texts import ClassText
 
 WORDS = ["red", "blue", "tall", "wooden", "striped", "little", "northern", "spotted", "old", "round"]
@@ -38,7 +38,7 @@ class BatchSensitive(WordEncoder):
 
 
 def _loaded(encoder, key="key"):
-    return LoadedEncoder("encoder", key, lambda: encoder)
+    return EncoderHandle("encoder", key, lambda: encoder)
 
 
 def test_stopped_run_goes_on_and_gives_the_same_bits(own_cache):

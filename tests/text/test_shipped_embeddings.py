@@ -8,7 +8,7 @@ from timm_inject.mappers.base import normalize
 from timm_inject.offline import packaged_encoder_directory
 from timm_inject.text import encoder as encoder_module
 from timm_inject.text.descriptors import encode_descriptors, sentences_of
-from timm_inject.text.encoder import DEFAULT_ENCODER, LoadedEncoder, resolve_encoder
+from timm_inject.text.encoder import DEFAULT_ENCODER, EncoderHandle, resolve_encoder
 from timm_inject.text.shipped_embeddings import ShippedEmbeddings, find_shipped_embeddings, write_table
 from timm_inject.text.texts import ClassText
 from tools.shipped_table import embed, imagenet_texts
@@ -55,9 +55,9 @@ def test_only_other_texts_go_to_the_encoder(table):
     tench = next(text for text in imagenet_texts() if text.startswith("tench"))
     named, _, told = tench.partition(": ")
     texts = [ClassText("tench", tuple(named.split(", ")), (told,)), ClassText("okapi", ("okapi",), ("a striped giraffe",))]
-    with_table = encode_descriptors(texts, LoadedEncoder("recorder", None, Recorder, shipped=lambda: table))
+    with_table = encode_descriptors(texts, EncoderHandle("recorder", None, Recorder, shipped=lambda: table))
     assert sorted(gone) == sorted(sentences_of(texts[1]))
-    without = encode_descriptors(texts, LoadedEncoder("recorder", None, Recorder))
+    without = encode_descriptors(texts, EncoderHandle("recorder", None, Recorder))
     assert torch.allclose(with_table, without, atol=3e-4)
 
 

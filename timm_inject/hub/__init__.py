@@ -1,7 +1,7 @@
 """Folders and the Hugging Face Hub: saving a patched model, its card, and pushing it."""
 
 from timm_inject.hub.card import BIBTEX, CARD_NAME, SCORE_NAMES, escape, is_own_card, sign_card
-from timm_inject.hub.push import PushedFiles, innermost, is_connection_error, push_files, said, status_of
+from timm_inject.hub.push import PushedFiles, push_files
 from timm_inject.hub.save import push_folder, push_to_hf_hub, save_for_hf, write_card
 from timm_inject.hub.trained_mapper import TrainedMapper, find_trained_mapper, keep_mapper
 
@@ -13,16 +13,12 @@ __all__ = [
     "TrainedMapper",
     "escape",
     "find_trained_mapper",
-    "innermost",
-    "is_connection_error",
     "is_own_card",
     "keep_mapper",
     "push_files",
     "push_folder",
     "push_to_hf_hub",
-    "said",
     "save_for_hf",
     "sign_card",
-    "status_of",
     "write_card",
 ]

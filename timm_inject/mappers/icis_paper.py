@@ -37,6 +37,8 @@ class IcisPaperMapper(Mapper):
     name = "icis-paper"
     uses_unseen_descriptors = True
     knows_length = False
+    # Its rows are made to stand beside trained ones as they are; docs/design.md ("Calibration") says what an offset does to them.
+    is_calibrated = False
     # One fold doubles the time; all five would take six times as long.
     crossfits = 1
     max_epochs: ClassVar[int] = _MAX_EPOCHS

@@ -1,7 +1,16 @@
 """From names to class descriptors: which classes there are, what each name means, what it looks like, and its embedding."""
 
 from timm_inject.text.descriptors import descriptor_probe, encode_descriptors, identity_of, is_near, sentences_of
-from timm_inject.text.encoder import DEFAULT_ENCODER, EncoderSource, LoadedEncoder, ProgressCallback, TextEncoder, resolve_encoder
+from timm_inject.text.encoder import (
+    DEFAULT_ENCODER,
+    EncoderHandle,
+    EncoderSource,
+    ProgressCallback,
+    SentenceEncoder,
+    TextEncoder,
+    resolve_encoder,
+)
+from timm_inject.text.language_model import LanguageModel
 from timm_inject.text.names import ClassName, label_names_for_config, resolve_seen_class_names
 from timm_inject.text.new_names import resolve_unseen_class_names
 from timm_inject.text.precomputed import PrecomputedEncoder
@@ -15,11 +24,13 @@ __all__ = [
     "ClassName",
     "ClassText",
     "Descriptions",
+    "EncoderHandle",
     "EncoderSource",
-    "LoadedEncoder",
+    "LanguageModel",
     "PrecomputedEncoder",
     "ProgressCallback",
     "Sense",
+    "SentenceEncoder",
     "TextEncoder",
     "descriptor_probe",
     "encode_descriptors",

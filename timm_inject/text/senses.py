@@ -182,7 +182,7 @@ class Senses:
         return None
 
     def head_noun(self, name: str, kinds: Collection[str] = ()) -> Sense | None:
-        """The sense of the last words of a name that is not known itself: "electric scooter" is a scooter; None where it has none."""
+        """The sense of the last words of a name that is not known itself, as "garden scooter" is a scooter; or None."""
         words = match_key(split_hint(name)[0]).split()
         for start in range(1, len(words)):
             found = self._find_word(" ".join(words[start:]), kinds)

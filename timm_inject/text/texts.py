@@ -84,7 +84,8 @@ class ClassText:
         more = len(self.descriptions) - 1
         origin = ", ".join(part for part in (self.source, self.kind, self.wnid) if part)
         others = "; ".join(f"or {other.names[0]} ({other.kind or other.wnid})" for other in self.alternatives)
-        return f"{self.name}: {self.descriptions[0]}{f' (and {more} more)' if more else ''} ({origin}{'; ' + others if others else ''})"
+        counted = f" (and {more} more)" if more else ""
+        return f"{self.name}: {self.descriptions[0]}{counted} ({origin}{'; ' + others if others else ''})"
 
 
 def resolve_class_texts(

@@ -11,17 +11,22 @@ leave-one-out predictions, equation 5.12.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from timm_inject.cache import content_key, load_or_compute
 from timm_inject.calibration.pseudo_features import fit_feature_model, relative_biases
+from timm_inject.calibration.rows import check_rehearsable, rehearse, usual_num_new
+from timm_inject.errors import ArgumentTypeError, ArgumentValueError
 from timm_inject.mappers import FittedMapper, cauchy_kernel, choose_kernel, isolated_float32, normalize
 from timm_inject.version import ROWS_VERSION
 
-__all__ = ["MAX_NAMES", "NameEstimates", "estimate_names"]
+__all__ = ["MAX_NAMES", "ClassSelfScore", "NameEstimates", "SelfScore", "estimate_names", "score_hidden_classes"]
 
 # Above this many names no estimate is made: its cost grows with their square.
 MAX_NAMES = 1000
@@ -70,15 +75,15 @@ def estimate_names(
         seen = fitted.weights - mean_weight
         new = new_rows[:, : fitted.feature_dim] - mean_weight
         bias = relative_biases(fitted.rows, new_rows, fitted.feature_dim)
-        model, _ = fit_feature_model(seen, generator, fitted.activation)
+        model, _ = fit_feature_model(seen, fitted.descriptors, generator, fitted.activation)
         posterior = _Posterior.fit(*_nearest(fitted.descriptors, seen, unseen_descriptors), unseen_descriptors, model.basis)
-        seen_places = model.places(seen)
+        seen_places = model.places(seen, fitted.descriptors)
         num_seen, num_new = len(seen), len(new)
         labels = torch.arange(num_seen, num_seen + num_new).repeat_interleave(_FEATURES_PER_CLASS)
         over_all, among_new = torch.zeros(2, num_new, dtype=torch.float32)
         for _ in range(_WORLDS):
             new_truth = posterior.draw(generator)
-            truth, places = torch.cat([seen, new_truth]), torch.cat([seen_places, model.places(new_truth)])
+            truth, places = torch.cat([seen, new_truth]), torch.cat([seen_places, model.places(new_truth, unseen_descriptors)])
             features = model.draw(truth, labels, generator, places=places).features
             logits = features @ torch.cat([seen, new]).T + bias
             if model.level is not None:
@@ -171,3 +176,118 @@ def _choose_kernel_once(texts: Tensor, coordinates: Tensor) -> tuple[float, floa
 def _root(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     return vectors * values.clamp_min(0).sqrt()
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSelfScore:
+    """How one seen class did while it was hidden.
+
+    Attributes:
+        name: Of the class.
+        cosine: Between its predicted row and its true one, both about the mean of the seen rows.
+        rank: Place of its true row among all seen rows, by their cosine to the predicted one; 1 is first.
+        accuracy: Share of its pseudo-features that the predicted row wins over all classes, a fraction in [0, 1]; None where it
+            was not among the classes tried.
+    """
+
+    name: str
+    cosine: float
+    rank: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfScore:
+    """Image-free estimates for new classes as varied as the seen ones; fractions in [0, 1].
+
+    Attributes:
+        zsl_accuracy: Among the new classes.
+        seen_accuracy: Of seen classes, over all.
+        unseen_accuracy: Of new classes, over all.
+        harmonic_mean: Of these two.
+        row_cosine: Mean over classes of `ClassSelfScore.cosine`.
+        median_rank: Median over classes of `ClassSelfScore.rank`.
+        num_seen: Classes of the head.
+        num_new: How many of them played new at a time.
+        mapper: Registry name.
+        calibration: "harmonic", "keep-seen" or None.
+        activation: "softmax", "sigmoid" or "sigmoid-top1".
+        encoder: Id of the text encoder.
+        classes: One entry a seen class that was hidden, in logit order.
+    """
+
+    zsl_accuracy: float
+    seen_accuracy: float
+    unseen_accuracy: float
+    harmonic_mean: float
+    row_cosine: float
+    median_rank: float
+    num_seen: int
+    num_new: int
+    mapper: str
+    calibration: str | float | None
+    activation: str
+    encoder: str
+    classes: tuple[ClassSelfScore, ...] = field(repr=False)  # a thousand of them would fill the screen
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able copy."""
+        return asdict(self)
+
+
+def score_hidden_classes(
+    fitted: FittedMapper, names: Sequence[str], calibration: str | float | None, *, num_new: int | None, mapper: str, encoder: str
+) -> SelfScore:
+    """Score rows that were predicted for seen classes while these were hidden.
+
+    Args:
+        fitted: Of the head's first layer.
+        names: Of the seen classes.
+        calibration: As in `inject`.
+        num_new: How many classes play new at a time; None takes a fifth of the seen ones, at most 200.
+        mapper: Registry name, for the report.
+        encoder: Id of the text encoder, for the report.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: `num_new` is no int, or out of range.
+        MapperError: The head has fewer than 3 seen classes.
+    """
+    num_seen = len(names)
+    if num_new is not None and (isinstance(num_new, bool) or not isinstance(num_new, int)):
+        raise ArgumentTypeError(f"`num_new` must be an int or None, got {type(num_new).__name__}.")
+    if num_new is not None and not 1 <= num_new <= num_seen // 2:
+        raise ArgumentValueError(f"`num_new` must be between 1 and half of the {num_seen} seen classes, got {num_new}.")
+    check_rehearsable(fitted)
+    num_new = num_new or usual_num_new(num_seen)
+    rehearsed = rehearse(fitted, calibration, num_new=num_new)
+    cosine, rank = _compare_rows(fitted)
+    hidden = (fitted.crossfit.fold >= 0).nonzero()[:, 0].tolist()
+    classes = tuple(
+        ClassSelfScore(names[i], cosine[i].item(), int(rank[i]), _or_none(rehearsed.accuracy_of_class[i])) for i in hidden
+    )
+    return SelfScore(
+        **rehearsed.scores,
+        row_cosine=cosine[hidden].mean().item(),
+        median_rank=rank[hidden].double().quantile(0.5).item(),
+        num_seen=num_seen,
+        num_new=num_new,
+        mapper=mapper,
+        calibration=calibration,
+        activation=fitted.activation,
+        encoder=encoder,
+        classes=classes,
+    )
+
+
+def _compare_rows(fitted: FittedMapper) -> tuple[Tensor, Tensor]:
+    """(num_seen,) cosine of each predicted row to the true one, and the true one's place among all."""
+    with isolated_float32(), torch.no_grad():
+        mean = fitted.weights.mean(0)
+        true, predicted = fitted.weights - mean, fitted.crossfit.rows[:, : fitted.feature_dim] - mean
+        cosine = cosine_similarity(predicted, true, dim=1)
+        similarity = normalize(predicted) @ normalize(true).T
+        return cosine, 1 + (similarity > similarity.diagonal()[:, None]).sum(1)
+
+
+def _or_none(value: Tensor) -> float | None:
+    return None if value.isnan() else value.item()
