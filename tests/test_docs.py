@@ -190,7 +190,9 @@ def test_links_lead_to_files(page):
 
 def test_results_are_where_the_commands_write_them():
     makefile = (ROOT / "Makefile").read_text()
-    written = re.findall(r"^\t\$\(BIN\)/python -m benchmarks (\S+) .*--update-readme docs/benchmarks\.md( README\.md)?$", makefile, re.M)
+    written = re.findall(
+        r"^\t\$\(BIN\)/python -m benchmarks (\S+) .*--update-readme docs/benchmarks\.md( README\.md)?$", makefile, re.M
+    )
     assert {name for name, _ in written} > {"price", "words", "imagenet", "cub", "estimates", "self-score"}
     for name, in_readme in written:
         assert page_text("docs/benchmarks.md").count(f"\n<!-- benchmark:{name} -->\n") == 1
@@ -199,7 +201,9 @@ def test_results_are_where_the_commands_write_them():
 
 def test_benchmark_lines_parse():
     shell = "\n".join(block.text for page in PAGES for block in read_blocks(page) if block.language == "sh")
-    lines = re.findall(r"^python -m benchmarks ([^#\n]+)", shell, re.MULTILINE) + re.findall(r"`python -m benchmarks ([^`…]+)`", ALL_TEXT)
+    lines = re.findall(r"^python -m benchmarks ([^#\n]+)", shell, re.MULTILINE) + re.findall(
+        r"`python -m benchmarks ([^`…]+)`", ALL_TEXT
+    )
     assert len(lines) > 4
     for line in lines:
         benchmarks_parser().parse_args(shlex.split(line))
