@@ -41,7 +41,7 @@ _INTRODUCTION = """
 # New classes for an image classifier, from their names alone
 
 Name what a trained [timm](https://github.com/huggingface/pytorch-image-models) classifier does not know yet. It gets a row for each
-name, predicted from the name and its definition; no image is used. Then try it on photos and take the model home.
+name, predicted from the name and what it means; no image is used. Then try it on photos and take the model home.
 """
 _RELOAD = 'Unpacked, it loads with plain timm, without timm_inject: `timm.create_model("local-dir:FOLDER", pretrained=True)`'
 _HEADERS = ["name", "what it shows (edit here)", "taken for"]
