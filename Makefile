@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-browser space space-folder census embeddings bench benchmark docs docs-outputs lint clean
+.PHONY: demo test test-slow test-lowest test-python test-browser space space-folder census embeddings picture bench benchmark docs docs-outputs lint dist clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/timm-inject demo
@@ -13,6 +13,18 @@ test: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
+
+# The whole suite on another Python: make test-python PYTHON=python3.12. It downloads a torch of its own.
+test-python:
+	$(MAKE) test PYTHON=$(PYTHON) VENV=.venv-$(notdir $(PYTHON))
+
+# The whole suite with the lowest versions that pyproject.toml allows.
+LOWEST := .venv-lowest
+test-lowest:
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable ".[test]"
+	$(LOWEST)/bin/python -m pytest
 
 # Needs Chromium beside it: on Debian, apt-get install chromium. CHROMIUM names another place for it.
 test-browser: $(VENV)/.installed-browser
@@ -36,17 +48,22 @@ census: $(VENV)/.installed-test
 embeddings: $(VENV)/.installed-test
 	$(BIN)/python -m tools.shipped_table
 
+# The picture of the first page.
+picture: $(VENV)/.installed-test
+	$(BIN)/python -m tools.picture
+
 # How fast, about 25 minutes.
 bench: $(VENV)/.installed-bench
-	$(BIN)/timm-inject benchmark speed --full-recipe 73x2049 1000x1281 --update-readme docs/benchmarks.md README.md
+	$(BIN)/python -m benchmarks speed --full-recipe 73x2049 1000x1281 --update-readme docs/benchmarks.md
 
 # CUB: folder of res101.mat and att_splits.mat. IMAGES: ImageNet photos, a sub-folder a class or with labels.csv.
-PAGES := --update-readme docs/benchmarks.md README.md
 benchmark: $(VENV)/.installed-test
-	$(BIN)/timm-inject benchmark cub --data-root $(CUB) --protocol both --plots docs/plots $(PAGES)
-	$(BIN)/timm-inject benchmark imagenet-heldout --images $(IMAGES) --texts lemma words synset name --plots docs/plots $(PAGES)
-	$(BIN)/timm-inject benchmark estimates --images $(IMAGES) --heads tf_efficientnet_lite0 --size 50 --num-random 6 --plots docs/plots $(PAGES)
-	$(BIN)/timm-inject benchmark self-score out/benchmark/cub out/benchmark/imagenet-heldout --output docs/plots/self-score $(PAGES)
+	$(BIN)/python -m benchmarks price --images $(IMAGES) --update-readme docs/benchmarks.md README.md
+	$(BIN)/python -m benchmarks words --images $(IMAGES) --plots docs/plots --update-readme docs/benchmarks.md
+	$(BIN)/python -m benchmarks imagenet --images $(IMAGES) --plots docs/plots --update-readme docs/benchmarks.md
+	$(BIN)/python -m benchmarks cub --data-root $(CUB) --protocol both --plots docs/plots --update-readme docs/benchmarks.md
+	$(BIN)/python -m benchmarks estimates --images $(IMAGES) --heads tf_efficientnet_lite0 --size 50 --num-random 6 --plots docs/plots --update-readme docs/benchmarks.md
+	$(BIN)/python -m benchmarks self-score out/benchmark/cub out/benchmark/imagenet --output docs/plots/self-score --update-readme docs/benchmarks.md
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -55,13 +72,25 @@ docs: $(VENV)/.installed-docs
 docs-outputs: $(VENV)/.installed-test
 	$(BIN)/python -m tools.docs_pages
 
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A wheel and an sdist, checked, then installed into a fresh environment, where the command must work.
+DIST := .venv-dist
+dist: $(VENV)/.installed-dev
+	rm -rf dist $(DIST)
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv $(DIST)
+	$(DIST)/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls dist/*.whl)[offline]"
+	cd / && $(CURDIR)/$(DIST)/bin/timm-inject --version
+	cd / && $(CURDIR)/$(DIST)/bin/timm-inject look-up tf_efficientnet_lite0 fork "electric scooter"
+	rm -rf $(DIST)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-* build dist *.egg-info
 
 $(VENV)/.installed-%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,30 +1,31 @@
-"""The paper's own ablation: what each part of its objective adds, each step trained with the published settings.
+"""What each part of a mapper adds: of the paper's objective, trained with the published settings, and of the default mapper.
 
 Source: Christensen et al., ICCV 2023, table 2, and the settings of its published code.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from statistics import mean
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from timm_inject.mappers import Mapper, ProgressCallback
-from timm_inject.mappers import IcisNetworks
+from timm_inject.mappers import IcisMapper, IcisNetworks, IcisPaperMapper, KernelRidgeMapper, Mapper
+from timm_inject.text import ProgressCallback
 
-__all__ = ["ABLATION_STEPS", "AblationMapper", "AblationStep"]
+# Of the loss, an epoch, as the published code has it.
+_MIN_DROP_OF_SQUARED_ERRORS = 2e-6
 
-_LEARNING_RATE = 1e-5
-_BATCH_SIZE = 16
-_MAX_EPOCHS = 1000
-_WINDOW = 10
-_FIRST_CHECK = 21
-_PATIENCE = 5
-# Least fall of the loss an epoch; the two losses have different scales.
-_MIN_DROP = {"cosine": 2e-3, "mse": 2e-6}
+
+class _WithRoots(KernelRidgeMapper):
+    powers = IcisMapper.powers
+
+
+# What the default is made of, one after the other; the last is `icis` itself.
+PARTS_STEPS: dict[str, type[Mapper]] = {
+    "kernel ridge on centred descriptors and rows": KernelRidgeMapper,
+    "+ roots of the descriptors where they help": _WithRoots,
+    "+ weak directions strengthened: `icis`": IcisMapper,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +56,16 @@ ABLATION_STEPS = (
 )
 
 
-class AblationMapper(Mapper):
+class AblationMapper(IcisPaperMapper):
     """One step of the ablation. The last one is `icis-paper`."""
 
     name = "ablation"
-    # Offered to every step; those without it in their objective leave it.
-    uses_unseen_descriptors = True
 
     def __init__(self, step: AblationStep) -> None:
         super().__init__()
         self.step = step
+        if not step.cosine:
+            vars(self).update(min_drop=_MIN_DROP_OF_SQUARED_ERRORS)
 
     def _fit(
         self,
@@ -74,29 +75,8 @@ class AblationMapper(Mapper):
         unseen_descriptors: Tensor | None,
         progress: ProgressCallback | None,
     ) -> dict[str, Tensor]:
-        networks = IcisNetworks(descriptors.shape[1], rows.shape[1], generator=generator).train()
-        takes_unseen = self.step.unseen and unseen_descriptors is not None
-        everyone = torch.cat([descriptors, unseen_descriptors]) if takes_unseen and unseen_descriptors is not None else descriptors
-        optimizer = torch.optim.Adam(networks.parameters(), lr=_LEARNING_RATE, fused=True)
-        losses: list[float] = []
-        while len(losses) < _MAX_EPOCHS and not self._has_converged(losses):
-            total, batches = 0.0, torch.randperm(len(everyone), generator=generator).split(_BATCH_SIZE)
-            for batch in batches:
-                is_seen = batch < len(rows)
-                loss = self._loss(networks, everyone[batch], rows[batch[is_seen]], is_seen)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                total += loss.item()
-            losses.append(total / len(batches))
-            if progress is not None:
-                progress("Train the ablation's mapper", len(losses), _MAX_EPOCHS)
-        state = {name: tensor.detach().clone() for name, tensor in networks.state_dict().items()}
-        return state | {"descriptor_dim": torch.tensor(descriptors.shape[1]), "num_epochs": torch.tensor(len(losses))}
-
-    def _predict(self, descriptors: Tensor) -> Tensor:
-        state = {name: tensor for name, tensor in self.tensors.items() if "." in name}
-        return IcisNetworks.from_state(state).row_from_descriptor(descriptors)
+        # Offered to every step; those without it in their objective leave it.
+        return super()._fit(descriptors, rows, generator, unseen_descriptors if self.step.unseen else None, progress)
 
     def _loss(self, networks: IcisNetworks, descriptors: Tensor, rows: Tensor, is_seen: Tensor) -> Tensor:
         of_descriptors = networks.encode_descriptors(descriptors)
@@ -116,12 +96,3 @@ class AblationMapper(Mapper):
         if self.step.cosine:
             return (1 - cosine_similarity(predicted, target, dim=1)).mean()
         return nn.functional.mse_loss(predicted, target)
-
-    def _has_converged(self, losses: list[float]) -> bool:
-        limit = _MIN_DROP["cosine" if self.step.cosine else "mse"]
-        ends = range(len(losses) - _PATIENCE + 1, len(losses) + 1)
-        return ends[0] >= _FIRST_CHECK and all(_drop_per_epoch(losses[:end]) < limit for end in ends)
-
-
-def _drop_per_epoch(losses: list[float]) -> float:
-    return (mean(losses[-2 * _WINDOW : -_WINDOW]) - mean(losses[-_WINDOW:])) / _WINDOW

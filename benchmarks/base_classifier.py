@@ -1,18 +1,16 @@
 """The classifier that is given new classes: linear softmax on image features of the seen classes."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from benchmarks.scores import linear_logits
 from timm_inject.images import accuracy_by_class, mean_accuracy
-
-__all__ = ["BaseClassifier", "Protocol", "train_base_classifier"]
+from timm_inject.text import ProgressCallback
 
 # "held-out": epochs and settings are chosen on a part of the training images. "paper": the epoch is the one that is best on
 # the seen test images, as in the published code; its seen accuracy is flattered.
@@ -33,14 +31,9 @@ _HELD_OUT_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class BaseClassifier:
-    """A trained head.
+    """A trained head, (num_seen, feature_dim + 1) with the bias as last column, and how it was trained.
 
-    Attributes:
-        rows: (num_seen, feature_dim + 1), bias as the last column.
-        epochs: For how many epochs it was trained.
-        weight_decay: With which decay.
-        init_std: Standard deviation of the initial weights.
-        selection_accuracy: Mean per-class accuracy on the images that epochs and settings were chosen on.
+    Its selection accuracy is the mean per-class accuracy on the images that epochs and settings were chosen on.
     """
 
     rows: Tensor
@@ -57,7 +50,7 @@ def train_base_classifier(
     seed: int,
     selection: tuple[Tensor, Tensor] | None = None,
     epochs: int = _EPOCHS,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> BaseClassifier:
     """Train the head on the seen classes.
 
@@ -69,39 +62,38 @@ def train_base_classifier(
             fifth of each class's training images out, chooses epochs, initial weights and weight decay there, and trains again
             on all.
         epochs: At most so many.
-        progress: Called with the step's name, how many epochs are done and how many there are.
+        progress: Called after each epoch.
     """
+    train = partial(_train, seed=seed, progress=progress)
     if selection is not None:
-        rows, accuracy, epoch = _train(features, labels, selection, _INIT_STD, 0.0, epochs, epochs, seed, progress)
-        return BaseClassifier(rows, epoch, 0.0, _INIT_STD, accuracy)
+        return train(features, labels, selection, epochs)
     held_out = _hold_out(labels, torch.Generator().manual_seed(seed))
-    kept = (features[~held_out], labels[~held_out])
-    validation = (features[held_out], labels[held_out])
-    tried = [(*_train(*kept, validation, *pair, epochs, _PATIENCE, seed, progress)[1:], pair) for pair in _TRIED]
-    accuracy, epoch, (init_std, decay) = max(tried, key=lambda entry: entry[0])
-    rows, _, _ = _train(features, labels, None, init_std, decay, epoch, epoch, seed, progress)
-    return BaseClassifier(rows, epoch, decay, init_std, accuracy)
+    kept, validation = ((features[part], labels[part]) for part in (~held_out, held_out))
+    tried = [train(*kept, validation, epochs, init_std, decay, _PATIENCE) for init_std, decay in _TRIED]
+    best = max(tried, key=lambda classifier: classifier.selection_accuracy)
+    again = train(features, labels, None, best.epochs, best.init_std, best.weight_decay)
+    return replace(again, selection_accuracy=best.selection_accuracy)
 
 
 def _train(
     features: Tensor,
     labels: Tensor,
     selection: tuple[Tensor, Tensor] | None,
-    init_std: float,
-    weight_decay: float,
     epochs: int,
-    patience: int,
+    init_std: float = _INIT_STD,
+    weight_decay: float = 0.0,
+    patience: int | None = None,
+    *,
     seed: int,
-    progress: Callable[[str, int, int], None] | None,
-) -> tuple[Tensor, float, int]:
-    """Rows, their accuracy on the selection and the epoch they are of: the best there, or the last without a selection."""
+    progress: ProgressCallback | None,
+) -> BaseClassifier:
+    """The classifier of the epoch that is best on the selection, or of the last one without a selection."""
     generator = torch.Generator().manual_seed(seed)
-    num_classes, feature_dim = int(labels.max()) + 1, features.shape[1]
-    weight = torch.empty(num_classes, feature_dim, dtype=torch.float32).normal_(0.0, init_std, generator=generator)
-    bias = torch.zeros(num_classes, dtype=torch.float32)
+    weight = torch.empty(int(labels.max()) + 1, features.shape[1], dtype=torch.float32).normal_(0.0, init_std, generator=generator)
+    bias = torch.zeros(len(weight), dtype=torch.float32)
     parameters = [weight.requires_grad_(), bias.requires_grad_()]
     optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE, weight_decay=weight_decay, fused=True)
-    best: tuple[Tensor, float, int] | None = None
+    best = BaseClassifier(torch.empty(0), 0, weight_decay, init_std, -1.0)
     for epoch in range(1, epochs + 1):
         for batch in torch.randperm(len(features), generator=generator).split(_BATCH_SIZE):
             loss = cross_entropy(features[batch] @ weight.T + bias, labels[batch])
@@ -110,21 +102,15 @@ def _train(
             optimizer.step()
         if progress is not None:
             progress("Train the base classifier", epoch, epochs)
-        accuracy = _accuracy(parameters, selection) if selection is not None else 0.0
-        if best is None or selection is None or accuracy > best[1]:
-            best = torch.cat([weight.detach(), bias.detach()[:, None]], dim=1), accuracy, epoch
-        elif epoch - best[2] >= patience:
+        rows, accuracy = torch.cat([weight.detach(), bias.detach()[:, None]], dim=1), 0.0
+        if selection is not None:
+            predicted = linear_logits(selection[0], rows).argmax(1)
+            accuracy = mean_accuracy(accuracy_by_class(predicted, selection[1])) or 0.0
+        if selection is None or accuracy > best.selection_accuracy:
+            best = replace(best, rows=rows, epochs=epoch, selection_accuracy=accuracy)
+        elif patience is not None and epoch - best.epochs >= patience:
             break
-    if best is None:
-        raise ValueError(f"`epochs` must be at least 1, got {epochs}.")
     return best
-
-
-def _accuracy(parameters: Sequence[Tensor], selection: tuple[Tensor, Tensor]) -> float:
-    weight, bias = parameters
-    with torch.no_grad():
-        predicted = (selection[0] @ weight.T + bias).argmax(1)
-    return mean_accuracy(accuracy_by_class(predicted, selection[1])) or 0.0
 
 
 def _hold_out(labels: Tensor, generator: torch.Generator) -> Tensor:

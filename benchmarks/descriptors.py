@@ -1,9 +1,7 @@
 """Class descriptors of the benchmarks: attributes, published word vectors, or our own encoding of the names."""
 
-from __future__ import annotations
-
 import pickle
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,38 +9,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.errors import BenchmarkDataError, BenchmarkFileError
+from benchmarks import BenchmarkDataError, BenchmarkFileError
 from benchmarks.xlsa17 import DATASETS, ZslDataset
-from timm_inject.text import ClassName
-from timm_inject.text import resolve_class_texts
-from timm_inject.text import encode_descriptors
-from timm_inject.text import LoadedEncoder
-from timm_inject.mappers import ProgressCallback, normalize
+from timm_inject.mappers import normalize
+from timm_inject.text import (
+    ClassName,
+    EncoderSource,
+    encode_descriptors,
+    resolve_class_texts,
+    resolve_encoder,
+    resolve_seen_class_names,
+)
 
-__all__ = ["DESCRIPTORS", "class_name_of", "dataset_descriptors", "imagenet_vectors"]
-
-DESCRIPTORS = ("att", "wiki2vec", "conceptnet", "names")
 _VECTOR_FILES = {"wiki2vec": "wiki2vec/{}_wiki_sum_list.npy", "conceptnet": "conceptnet/{}_cn_sum_list.npy"}
 _IMAGENET_FILES = {"wiki2vec": "wiki2vec/imgnet_wiki_list.npy", "conceptnet": "conceptnet/imgnet_cn_list.npy"}
+DESCRIPTORS = ("att", *_VECTOR_FILES, "names")
 _PUBLISHED_AT = "the folder `embeddings` of https://github.com/ExplainableML/ImageFreeZSL"
 
 
 def dataset_descriptors(
-    dataset: ZslDataset,
-    kind: str,
-    *,
-    data_root: Path,
-    encoder: LoadedEncoder | None = None,
-    progress: ProgressCallback | None = None,
+    dataset: ZslDataset, kind: str, data_root: Path, encoder: EncoderSource | None = None, seen_descriptors: Tensor | None = None
 ) -> Tensor:
     """One descriptor a class of the dataset, of length 1: (num_classes, descriptor_dim).
 
     Args:
         dataset: Names the classes and holds the attributes.
-        kind: "att", "wiki2vec", "conceptnet", or "names" for definitions looked up and encoded as `inject` does.
-        data_root: Where the folder of published vectors is looked for.
+        kind: "att", "wiki2vec", "conceptnet" (published vectors, looked for near `data_root`), or "names" for texts looked up and
+            encoded as `inject` does.
+        data_root: The folder of the benchmark's files.
         encoder: For "names".
-        progress: For "names".
+        seen_descriptors: For "names", where the classes are new to a head of others.
 
     Raises:
         BenchmarkFileError: A file is missing.
@@ -51,25 +47,8 @@ def dataset_descriptors(
     if kind == "att":
         return normalize(dataset.attributes)
     if kind == "names":
-        if encoder is None:
-            raise BenchmarkDataError("Descriptors from names need an encoder.")
-        names = [ClassName(class_name_of(name)) for name in dataset.class_names]
-        texts, _ = resolve_class_texts(names, [])
-        return encode_descriptors(texts, encoder, progress)
-    return _vectors_by_name(dataset, kind, data_root)
-
-
-def imagenet_vectors(kind: str, data_root: Path) -> Tensor:
-    """The published vectors of the 1000 ImageNet classes, in logit order, of length 1: (1000, 300)."""
-    return normalize(_load(data_root, _IMAGENET_FILES[kind]))
-
-
-def class_name_of(label: str) -> str:
-    """A label of the datasets as a person would write it: "001.Black_footed_Albatross" -> "Black footed Albatross"."""
-    return re.sub(r"[_+]+", " ", re.sub(r"^\d+\.", "", label)).strip()
-
-
-def _vectors_by_name(dataset: ZslDataset, kind: str, data_root: Path) -> Tensor:
+        labels = [label.replace("+", " ") for label in dataset.class_names]
+        return encode_names(resolve_seen_class_names(None, len(labels), labels), encoder, seen_descriptors)
     folder = DATASETS[dataset.name]
     vectors = _load(data_root, _VECTOR_FILES[kind].format(folder))
     names = _load_names(data_root, f"{folder}_classnames.npy")
@@ -80,6 +59,22 @@ def _vectors_by_name(dataset: ZslDataset, kind: str, data_root: Path) -> Tensor:
     if unknown:
         raise BenchmarkDataError(f"The {kind} vectors of {folder} lack {len(unknown)} classes, such as {unknown[0]!r}.")
     return normalize(vectors[[position[name] for name in dataset.class_names]])
+
+
+def imagenet_descriptors(names: Sequence[ClassName], kind: str, data_root: Path, encoder: EncoderSource | None = None) -> Tensor:
+    """The same for an ImageNet head's own classes, in logit order, which have no attributes."""
+    if kind == "names":
+        return encode_names(names, encoder)
+    vectors = _load(data_root, _IMAGENET_FILES[kind])
+    if len(vectors) != len(names):
+        raise BenchmarkDataError(f"There are {len(vectors)} published {kind} vectors, and the head has {len(names)} classes.")
+    return normalize(vectors)
+
+
+def encode_names(names: Sequence[ClassName], encoder: EncoderSource | None, seen_descriptors: Tensor | None = None) -> Tensor:
+    """Descriptors of classes by what is looked up: (num_classes, descriptor_dim); `seen_descriptors` where they are new ones."""
+    texts, _ = resolve_class_texts(names, [])
+    return encode_descriptors(texts, resolve_encoder(encoder), seen_descriptors=seen_descriptors)
 
 
 def _load(data_root: Path, file: str) -> Tensor:

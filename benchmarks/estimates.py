@@ -4,113 +4,123 @@ A group is a run of neighbours in WordNet's order (forty birds, forty dogs, fort
 rows are hard to predict, or as many classes drawn at random, where they are easy.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from benchmarks.heldout import HeldOutBenchmark, TextKind
+from benchmarks.heldout import HeldOutBenchmark
+from benchmarks.images import add_head_options, load_heads
+from benchmarks.plots import plot_self_score
 from benchmarks.report import markdown_table
-from benchmarks.results import Result, Setting
-from benchmarks.scores import linear_logits, zero_shot_scores
+from benchmarks.results import Result, Setting, select
+from benchmarks.scores import zero_shot_scores
+from benchmarks.session import Session, add_plots_option
 from benchmarks.units import Problem, Unit, without_cache
-from timm_inject.calibration import calibrate_rows
-from timm_inject.calibration import estimate_names
-from timm_inject.mappers import fit_and_crossfit
+from timm_inject.calibration import calibrate_rows, estimate_names
+from timm_inject.errors import ArgumentValueError
 from timm_inject.images import accuracy_by_class
+from timm_inject.text import ClassName, resolve_encoder
 
-__all__ = ["NUM_BINS", "ClassGroup", "bins_table", "class_groups", "estimate_points", "estimate_units"]
-
-NUM_BINS = 5
-_BIN = 1 / NUM_BINS
+_NUM_BINS = 5
 _LARGE = 200
 
 
-@dataclass(frozen=True, slots=True)
-class ClassGroup:
-    """Classes that are hidden together.
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The options of `estimates`."""
+    add_head_options(command)
+    command.add_argument("--size", type=int, default=40, metavar="N", help="classes in a group")
+    command.add_argument("--num-random", type=int, default=8, metavar="N", help="random groups; half as many of 200 classes")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--encoder", metavar="ID|FOLDER", help="a sentence-transformers model")
+    add_plots_option(command)
 
-    Attributes:
-        kind: "neighbours" or "random".
-        classes: Logit indices.
-    """
+
+def run(options: argparse.Namespace) -> None:
+    """Estimates for names against what their photos give, over groups of hidden classes."""
+    if options.size < 2:
+        raise ArgumentValueError(f"`--size` must be at least 2, got {options.size}.")
+    encoder = resolve_encoder(options.encoder)
+    session = Session(options)
+    benchmarks = [HeldOutBenchmark(head, encoder, progress=session.progress) for head in load_heads(options, session.progress)]
+    units: list[Unit] = []
+    for benchmark in benchmarks:
+        groups = class_groups(benchmark.head.names, options.size, options.num_random, options.seed)
+        units += estimate_units(benchmark, groups, options.seed)
+    session.run(units)
+    results = [r for benchmark in benchmarks for r in select(session.store, data=benchmark.data, part="groups")]
+    good = [result for result in results if not result.error]
+    told, plots = [], []
+    for score, name in (("zsl_accuracy", "T1"), ("unseen_accuracy", "u")):
+        points = estimate_points(good, score)
+        file = f"estimates-{name}.png"
+        correlation = plot_self_score(points, options.output / file, title="Estimates for groups of names", name=name)
+        if correlation is not None:
+            error = sum(abs(own - real) for _, own, real in points) / len(points)
+            plots.append(file)
+            told.append(
+                f"{name} of a group of names, estimated before and measured after: rank correlation {correlation:.2f}, mean error "
+                f"{100 * error:.1f} points, over {len(points)} groups."
+            )
+    session.finish(results, [bins_table(good)], plots, glance=" ".join(told), shown=["estimates-u.png"])
+
+
+class ClassGroup(NamedTuple):
+    """Classes that are hidden together, as logit indices; the kind is "neighbours" or "random"."""
 
     kind: str
     classes: tuple[int, ...]
 
 
-def class_groups(wnids: Sequence[str], size: int, num_random: int, seed: int) -> list[ClassGroup]:
-    """Deal the classes into runs of neighbours, and draw random groups of that size and of 200.
+def class_groups(names: Sequence[ClassName], size: int, num_random: int, seed: int) -> list[ClassGroup]:
+    """Deal the classes into runs of neighbours in WordNet's order, and draw random groups of that size.
 
-    Args:
-        wnids: WordNet id of each class, in logit order.
-        size: Of a group.
-        num_random: How many random groups; half as many of 200, where there are more classes than that.
-        seed: Draws them.
+    Where there are classes enough, half as many random groups have 200. A class without WordNet id goes by its name.
     """
+    wnids = [(name.sense and name.sense.wnid) or name.name for name in names]
     order = sorted(range(len(wnids)), key=lambda index: wnids[index])
     groups = [ClassGroup("neighbours", tuple(order[start : start + size])) for start in range(0, len(order) - size + 1, size)]
     generator = torch.Generator().manual_seed(seed)
-    sizes = [size] * num_random + ([_LARGE] * (num_random // 2) if len(order) > 2 * _LARGE else [])
-    return groups + [
-        ClassGroup("random", tuple(sorted(torch.randperm(len(order), generator=generator)[:count].tolist()))) for count in sizes
-    ]
+    for count in [size] * num_random + ([_LARGE] * (num_random // 2) if len(order) > 2 * _LARGE else []):
+        groups.append(ClassGroup("random", tuple(sorted(torch.randperm(len(order), generator=generator)[:count].tolist()))))
+    return groups
 
 
-def estimate_units(benchmark: HeldOutBenchmark, texts: TextKind, groups: Sequence[ClassGroup], seed: int) -> Iterator[Unit]:
-    """One unit a group, by the default mapper and calibration."""
+def estimate_units(benchmark: HeldOutBenchmark, groups: Sequence[ClassGroup], seed: int) -> Iterator[Unit]:
+    """One unit a group, by the default mapper, calibrated for the best harmonic mean."""
+    head, texts = benchmark.head, "lemma"
     for number, group in enumerate(groups):
+        num_seen = len(head.rows) - len(group.classes)
         setting = Setting(
-            benchmark="imagenet-heldout",
-            part="groups",
-            protocol=group.kind,
-            descriptors=texts,
-            method="icis",
-            calibration="harmonic",
-            seed=seed,
-            head=benchmark.head_name,
-            fold=number,
-            num_seen=benchmark.num_classes - len(group.classes),
-            data=benchmark.data,
+            "imagenet", "groups", group.kind, texts, "icis", "harmonic", seed, head.name, number, num_seen, benchmark.data
         )
-
-        def measure(group: ClassGroup = group, setting: Setting = setting) -> Iterator[Result]:
-            yield _measure(benchmark.hide(texts, group.classes), setting)
-
-        yield Unit(f"{benchmark.head_name}, {len(group.classes)} {group.kind} classes, group {number}", (setting,), measure)
+        problem = partial(benchmark.hide, texts, group.classes)
+        label = f"{head.name}, {len(group.classes)} {group.kind} classes, group {number}"
+        yield Unit(label, (setting,), partial(_measure, problem, setting))
 
 
-def _measure(problem: Problem, setting: Setting) -> Result:
-    feature_dim = problem.features.shape[1]
+def _measure(problem: Callable[[], Problem], setting: Setting) -> list[Result]:
+    posed = problem()
+    fitted = posed.fit_and_crossfit(setting)
     with without_cache():
-        fitted = fit_and_crossfit(setting.method, problem.seen_descriptors, problem.rows, seed=setting.seed)
-        new_rows = fitted.mapper.predict_rows(problem.unseen_descriptors)
-        calibrated = calibrate_rows(fitted, new_rows, setting.calibration, feature_dim=feature_dim, seed=setting.seed)
-        foretold = estimate_names(
-            problem.seen_descriptors,
-            problem.rows,
-            problem.unseen_descriptors,
-            calibrated.rows,
-            feature_dim=feature_dim,
-            seed=setting.seed,
-        )
-    logits = linear_logits(problem.features, torch.cat([problem.rows, calibrated.rows]))
-    scores, _ = zero_shot_scores(logits, problem.target, len(problem.rows))
-    real = accuracy_by_class(logits.argmax(1), problem.target)
-    has_photo = [index for index in range(len(new_rows)) if len(problem.rows) + index in real]
-    truth = torch.tensor([real[len(problem.rows) + index] for index in has_photo])
-    own = {
-        "zsl_accuracy": foretold.zsl_accuracy[has_photo].mean().item(),
-        "unseen_accuracy": foretold.accuracy[has_photo].mean().item(),
-    }
-    return Result(setting, scores=asdict(scores), self_score=own, notes=_count_bins(foretold.accuracy[has_photo], truth))
+        calibrated = calibrate_rows(fitted, fitted.mapper.predict_rows(posed.unseen_descriptors), setting.calibration)
+        foretold = estimate_names(fitted, posed.unseen_descriptors, calibrated.rows)
+    logits, num_seen = posed.logits(calibrated.rows), len(posed.rows)
+    scores, _ = zero_shot_scores(logits, posed.target, num_seen)
+    real = accuracy_by_class(logits.argmax(1), posed.target)
+    has_photo = [index for index in range(len(calibrated.rows)) if num_seen + index in real]
+    truth = torch.tensor([real[num_seen + index] for index in has_photo])
+    accuracy, zsl_accuracy = foretold.accuracy[has_photo], foretold.zsl_accuracy[has_photo]
+    own = {"zsl_accuracy": zsl_accuracy.mean().item(), "unseen_accuracy": accuracy.mean().item()}
+    return [Result(setting, scores=asdict(scores), self_score=own, notes=_count_bins(accuracy, truth))]
 
 
 def _count_bins(foretold: Tensor, truth: Tensor) -> dict[str, float]:
-    bins = (foretold / _BIN).long().clamp_max(NUM_BINS - 1)
+    bins = (foretold * _NUM_BINS).long().clamp_max(_NUM_BINS - 1)
     notes: dict[str, float] = {}
     for number in bins.unique().tolist():
         chosen = bins == number
@@ -135,10 +145,13 @@ def bins_table(results: Sequence[Result]) -> str:
     def total(key: str, number: int) -> float:
         return sum(result.notes.get(f"{key} {number}", 0.0) for result in results)
 
-    lines = []
-    for number in range(NUM_BINS):
-        count = total("names", number)
-        if count:
-            shown = [f"{100 * total(key, number) / count:.1f}" for key in ("foretold", "real")]
-            lines.append([f"{100 * number * _BIN:.0f} to {100 * (number + 1) * _BIN:.0f}", f"{count:.0f}", *shown])
-    return markdown_table(["estimate of u, percent", "names", "mean estimate", "measured on photos"], lines)
+    def mean(key: str) -> Callable[[int], str]:
+        return lambda number: f"{100 * total(key, number) / total('names', number):.1f}"
+
+    columns = {
+        "estimate of u, percent": lambda number: f"{100 * number / _NUM_BINS:.0f} to {100 * (number + 1) / _NUM_BINS:.0f}",
+        "names": lambda number: f"{total('names', number):.0f}",
+        "mean estimate": mean("foretold"),
+        "measured on photos": mean("real"),
+    }
+    return markdown_table(columns, [number for number in range(_NUM_BINS) if total("names", number)])

@@ -1,94 +1,108 @@
 """ImageNet heads with classes hidden: their rows are deleted, and the classes are given back by name."""
 
-from __future__ import annotations
-
+import argparse
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.errors import BenchmarkDataError
-from benchmarks.parts import PARTS_STEPS, PartsMapper
-from benchmarks.results import Result, Setting, data_fingerprint
-from benchmarks.units import CALIBRATION_NAMES, Problem, Unit, measure_calibrations, measure_raw
-from timm_inject.text import ClassName
-from timm_inject.text import ClassText, resolve_class_texts
-from timm_inject.text import encode_descriptors
-from timm_inject.text import LoadedEncoder
-from timm_inject.mappers import ProgressCallback
+from benchmarks.ablation import PARTS_STEPS
+from benchmarks.descriptors import imagenet_descriptors
+from benchmarks.images import ImageHead, add_head_options, load_heads
+from benchmarks.plots import plot_bars, plot_seen_unseen, plot_self_score
+from benchmarks.report import glance_table, heldout_tables, parts_table, self_score_points
+from benchmarks.results import MAIN_MAPPERS, Result, Setting, data_fingerprint, select
+from benchmarks.session import Session, add_method_options, add_plots_option, chosen_methods
+from benchmarks.units import CALIBRATION_NAMES, Problem, Unit, calibrated_unit, raw_unit
+from timm_inject.errors import ArgumentValueError
 from timm_inject.mappers import assign_folds
+from timm_inject.text import (
+    ClassName,
+    ClassText,
+    EncoderHandle,
+    ProgressCallback,
+    encode_descriptors,
+    resolve_class_texts,
+    resolve_encoder,
+)
 
-__all__ = [
-    "TEXT_KINDS",
-    "VECTOR_KINDS",
-    "HeldOutBenchmark",
-    "HeldOutHead",
-    "HeldOutPlan",
-    "TextKind",
-    "count_senses",
-    "validation_classes",
-]
-
-# How a hidden class is told. "lemma": its first lemma, as a user would type it; the package looks the definition up, and may
-# take another sense. "synset": with the definition of the right sense. "words": as "lemma", without the place in WordNet.
-# "name": the lemma without any definition, and the seen classes likewise. "described": by a description that the user wrote.
-# "wiki2vec", "conceptnet": by the vectors that the ICIS authors published for the 1000 classes, without an encoder.
-TextKind = Literal["lemma", "synset", "words", "name", "described", "wiki2vec", "conceptnet"]
-VECTOR_KINDS: tuple[TextKind, ...] = ("wiki2vec", "conceptnet")
-TEXT_KINDS: tuple[TextKind, ...] = ("lemma", "synset", "words", "name", "described", *VECTOR_KINDS)
+# How classes are told, shown by `--help` and below the table. All but the last three keep seen and hidden classes alike.
+_TEXT_NOTES = {
+    "lemma": "the first lemma, as a user would type it; its sense is looked up and may be another",
+    "synset": "the right sense",
+    "no-kind": "as synset, without the kind",
+    "sentence": "as synset, by the lexicon's sentence alone",
+    "definition": "as synset, by timm's definition alone",
+    "name": "the lemma alone",
+    "new-definition": "hidden classes by timm's definition alone, as classes that the lexicon lacks",
+    "new-sentence": "hidden classes by a sentence alone, as classes that only the user describes",
+    "new-name": "hidden classes by the lemma alone",
+    "described": "by --descriptions",
+    "wiki2vec": "by the ICIS authors' vectors",
+    "conceptnet": "by the ICIS authors' vectors",
+}
+WORDS = ("synset", "lemma", "no-kind", "sentence", "definition", "name", "new-definition", "new-sentence", "new-name")
+_VECTORS = ("wiki2vec", "conceptnet")
+_PARTS = ("table", "test", "parts")
 _VALIDATION_SEED = 2026
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOutHead:
-    """A trained head and images that it classifies.
-
-    Attributes:
-        name: Of the timm model.
-        rows: (num_classes, row_dim).
-        names: In logit order.
-        features: (num_images, feature_dim), the head's input.
-        labels: (num_images,) logit index.
-    """
-
-    name: str
-    rows: Tensor
-    names: Sequence[ClassName]
-    features: Tensor
-    labels: Tensor
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The options of `imagenet`."""
+    add_method_options(command, seeds=[0])
+    add_head_options(command)
+    text = "the classes are dealt into N folds; each is hidden once"
+    command.add_argument("--folds", type=int, default=5, metavar="N", help=text)
+    text = f"of {', '.join(_PARTS)}"
+    command.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=text)
+    notes = " ".join(f"{name}: {note}." for name, note in _TEXT_NOTES.items())
+    text = f"how hidden classes are told. {notes} Every method is run for the first, {' and '.join(MAIN_MAPPERS)} for further ones"
+    command.add_argument("--texts", nargs="+", choices=list(_TEXT_NOTES), default=["lemma"], help=text)
+    text = "for wiki2vec and conceptnet: the folder that holds theirs"
+    command.add_argument("--vectors", type=Path, metavar="DIR", help=text)
+    command.add_argument("--descriptions", type=Path, metavar="FILE", help="JSON: class name or WordNet id -> text or texts")
+    add_plots_option(command)
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOutPlan:
-    """What to measure.
-
-    Attributes:
-        methods: Names of mappers.
-        texts: How hidden classes are told.
-        further_methods: Of the texts after the first; None for all methods.
-        parts: Of "table"; "test", the further methods on photos of the test classes alone, with the first text; and "parts", what
-            each part of the default adds, likewise.
-        num_folds: Into how many folds the classes are dealt; each is hidden once.
-        seeds: Each deals the classes anew.
-    """
-
-    methods: Sequence[str]
-    texts: Sequence[TextKind] = ("lemma",)
-    num_folds: int = 5
-    seeds: Sequence[int] = (0,)
-    further_methods: Sequence[str] | None = None
-    parts: Sequence[str] = ("table",)
+def run(options: argparse.Namespace) -> None:
+    """ImageNet heads with hidden classes."""
+    methods = chosen_methods(options.methods, default="quick")
+    if options.folds < 2:
+        raise ArgumentValueError(f"`--folds` must be at least 2, got {options.folds}.")
+    if ("described" in options.texts) != (options.descriptions is not None):
+        raise ArgumentValueError("`--texts described` and `--descriptions FILE` go together.")
+    kinds = [kind for kind in options.texts if kind in _VECTORS]
+    if kinds and options.vectors is None:
+        raise ArgumentValueError(f"`--texts {' '.join(kinds)}` needs `--vectors`, the folder that holds the published vectors.")
+    descriptions = _read_descriptions(options.descriptions)
+    encoder = resolve_encoder(options.encoder)
+    session = Session(options)
+    benchmarks = []
+    for head in load_heads(options, session.progress):
+        vectors = {kind: imagenet_descriptors(head.names, kind, options.vectors) for kind in kinds}
+        benchmarks.append(HeldOutBenchmark(head, encoder, descriptions, vectors, session.progress))
+    plan = (methods, options.texts, options.folds, options.seeds, options.parts)
+    session.run(unit for benchmark in benchmarks for unit in benchmark.units(*plan))
+    results = [result for benchmark in benchmarks for result in select(session.store, data=benchmark.data)]
+    table = select(results, part="table")
+    text = options.texts[0]
+    hidden = f"the classes, hidden in {options.folds} folds, are given back by name (`{text}`)"
+    about = f"ImageNet heads {', '.join(options.heads)}: {hidden}."
+    glance = glance_table(select(table, descriptors=text), about)
+    shown = [f"bars-{text}.png", f"seen-unseen-{text}.png"]
+    session.finish(results, [*heldout_tables(results), parts_table(results)], _plot(table, options.output), glance, shown)
 
 
 def validation_classes(num_classes: int) -> Tensor:
-    """Which classes are for choosing settings of the package, on photos of them: half, drawn once and for all.
+    """Which classes are for choosing settings of the package, on photos of them: half, drawn once and for all, (num_classes,) bool.
 
     Photos of the others, the test classes, are for figures alone. Rows and texts of all classes take part on both sides.
-
-    Returns:
-        (num_classes,) bool, in logit order.
     """
     is_validation = torch.zeros(num_classes, dtype=torch.bool)
     order = torch.randperm(num_classes, generator=torch.Generator().manual_seed(_VALIDATION_SEED))
@@ -107,164 +121,155 @@ class HeldOutBenchmark:
         progress: Called while something slow runs.
 
     Attributes:
+        head: As given.
         data: Fingerprint of head, images and encoder.
-
-    Raises:
-        BenchmarkDataError: There are not as many vectors as classes.
     """
 
     def __init__(
         self,
-        head: HeldOutHead,
-        encoder: LoadedEncoder,
+        head: ImageHead,
+        encoder: EncoderHandle,
         descriptions: Mapping[str, str | Sequence[str]] | None = None,
         vectors: Mapping[str, Tensor] | None = None,
         progress: ProgressCallback | None = None,
     ) -> None:
-        for kind, part in (vectors or {}).items():
-            if len(part) != len(head.rows):
-                raise BenchmarkDataError(
-                    f"There are {len(part)} {kind} vectors, and the head {head.name!r} has {len(head.rows)} classes."
-                )
-        self._head = head
+        self.head = head
         self._encoder = encoder
-        self._descriptions = descriptions
+        self._descriptions = descriptions or {}
+        self._vectors = vectors or {}
         self._progress = progress
-        self._descriptors: dict[str, tuple[Tensor, Tensor]] = {kind: (part, part) for kind, part in (vectors or {}).items()}
-        self.data = data_fingerprint(
-            head.rows, head.features, head.labels, encoder.encoder_id, sorted((descriptions or {}).items())
-        )
+        self._looked_up: dict[str, tuple[Tensor, list[ClassText]]] = {}
+        described = sorted(self._descriptions.items())
+        self.data = data_fingerprint(head.rows, head.features, head.labels, encoder.encoder_id, described)
 
-    def units(self, plan: HeldOutPlan) -> Iterator[Unit]:
-        """Everything that the plan asks for."""
-        folds = [(seed, fold, plan.num_folds) for seed in plan.seeds for fold in range(plan.num_folds)]
-        further_methods = plan.methods if plan.further_methods is None else plan.further_methods
-        for fold in folds if "parts" in plan.parts else ():
-            for step in PARTS_STEPS:
-                yield self._parts_unit(plan.texts[0], step, *fold)
-        for method in further_methods if "test" in plan.parts else ():
-            for fold in folds:
-                yield self._test_unit(plan.texts[0], method, *fold)
-        for texts in plan.texts if "table" in plan.parts else ():
-            for method in plan.methods if texts == plan.texts[0] else further_methods:
-                for fold in folds:
-                    yield self._unit(texts, method, *fold)
+    def units(
+        self,
+        methods: Sequence[str],
+        texts: Sequence[str] = ("lemma",),
+        num_folds: int = 5,
+        seeds: Sequence[int] = (0,),
+        parts: Sequence[str] = ("table",),
+    ) -> Iterator[Unit]:
+        """All that is asked for: each seed deals the classes into folds anew, and each fold is hidden once.
 
-    def problem(self, texts: TextKind, seed: int, fold: int, num_folds: int) -> Problem:
-        """Hide a fold: its rows are gone, and its images are those of new classes."""
-        return self._hide(texts, assign_folds(len(self._head.rows), num_folds, torch.Generator().manual_seed(seed)) == fold)
+        The parts are "table"; "test", on photos of the test classes alone, with the first of the texts; and "parts", what each part
+        of the default adds, likewise. For further texts and for "test" only the main ones of the methods are run.
+        """
+        main = [method for method in MAIN_MAPPERS if method in methods] or methods
+        jobs = [("parts", texts[0], step) for step in PARTS_STEPS]
+        jobs += [("test", texts[0], method) for method in main]
+        jobs += [("table", kind, method) for kind in texts for method in (methods if kind == texts[0] else main)]
+        for part, kind, method in jobs:
+            for seed, fold in product(seeds, range(num_folds)) if part in parts else ():
+                yield self._unit(part, kind, method, seed, fold, self.fold(seed, fold, num_folds))
 
-    def hide(self, texts: TextKind, classes: Sequence[int]) -> Problem:
-        """Hide these classes, given as logit indices."""
-        hidden = torch.zeros(len(self._head.rows), dtype=torch.bool)
-        hidden[list(classes)] = True
-        return self._hide(texts, hidden)
+    def _unit(self, part: str, texts: str, method: str, seed: int, fold: int, hidden: Sequence[int]) -> Unit:
+        head = self.head
+        num_seen = len(head.rows) - len(hidden)
+        setting = Setting("imagenet", part, "", texts, method, "none", seed, head.name, fold, num_seen, self.data)
+        label = f"{head.name}, {part}, {texts}, {method}, seed {seed}, fold {fold}"
+        if part == "parts":
+            return raw_unit(label, setting, partial(self.hide, texts, hidden), PARTS_STEPS[method])
+        is_test = part == "test"
 
-    @property
-    def head_name(self) -> str:
-        """The timm model."""
-        return self._head.name
+        def problem() -> Problem:
+            notes = count_senses(head.names, self._look_up(texts)[1], hidden) if texts in WORDS else {}
+            return replace(self.hide(texts, hidden, test_classes_only=is_test), notes=notes)
 
-    @property
-    def num_classes(self) -> int:
-        """Of the whole head."""
-        return len(self._head.rows)
+        return calibrated_unit(label, setting, problem, ["harmonic"] if is_test else CALIBRATION_NAMES, self._progress)
 
-    @property
-    def wnids(self) -> list[str]:
-        """WordNet id of each class, or its name where it has none, in logit order."""
-        return [name.synset.wnid if name.synset else name.name for name in self._head.names]
-
-    def _hide(self, texts: TextKind, hidden: Tensor) -> Problem:
-        head = self._head
-        order = torch.cat([(~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]])
-        logit_of_class = torch.empty_like(order)
-        logit_of_class[order] = torch.arange(len(order))
-        seen, new = self._encode(texts)
-        return Problem(head.rows[~hidden], seen[~hidden], new[hidden], head.features, logit_of_class[head.labels])
-
-    def _unit(self, texts: TextKind, method: str, seed: int, fold: int, num_folds: int) -> Unit:
-        settings = tuple(
-            self._setting("table", texts, method, calibration, seed, fold, num_folds) for calibration in CALIBRATION_NAMES
-        )
-
-        def measure() -> Iterator[Result]:
-            notes = count_senses(self._head.names, texts, self._hidden(seed, fold, num_folds))
-            for result in measure_calibrations(self.problem(texts, seed, fold, num_folds), settings, self._progress):
-                yield replace(result, notes=notes)
-
-        return Unit(f"{self._head.name}, {texts}, {method}, seed {seed}, fold {fold}", settings, measure)
-
-    def _test_unit(self, texts: TextKind, method: str, seed: int, fold: int, num_folds: int) -> Unit:
-        setting = self._setting("test", texts, method, "harmonic", seed, fold, num_folds)
-
-        def measure() -> Iterator[Result]:
-            problem, is_test = self.problem(texts, seed, fold, num_folds), ~validation_classes(self.num_classes)[self._head.labels]
-            tested = replace(problem, features=problem.features[is_test], target=problem.target[is_test])
-            return measure_calibrations(tested, (setting,), self._progress)
-
-        return Unit(f"{self._head.name}, test classes, {method}, seed {seed}, fold {fold}", (setting,), measure)
-
-    def _parts_unit(self, texts: TextKind, step: str, seed: int, fold: int, num_folds: int) -> Unit:
-        setting = self._setting("parts", texts, step, "none", seed, fold, num_folds)
-
-        def measure() -> Iterator[Result]:
-            yield measure_raw(self.problem(texts, seed, fold, num_folds), PartsMapper(PARTS_STEPS[step]), setting)
-
-        return Unit(f"{self._head.name}, {step}, seed {seed}, fold {fold}", (setting,), measure)
-
-    def _setting(self, part: str, texts: TextKind, method: str, calibration: str, seed: int, fold: int, num_folds: int) -> Setting:
-        return Setting(
-            benchmark="imagenet-heldout",
-            part=part,
-            protocol="",
-            descriptors=texts,
-            method=method,
-            calibration=calibration,
-            seed=seed,
-            head=self._head.name,
-            fold=fold,
-            num_seen=len(self._head.rows) - len(self._hidden(seed, fold, num_folds)),
-            data=self.data,
-        )
-
-    def _hidden(self, seed: int, fold: int, num_folds: int) -> list[int]:
-        folds = assign_folds(len(self._head.rows), num_folds, torch.Generator().manual_seed(seed))
+    def fold(self, seed: int, fold: int, num_folds: int) -> list[int]:
+        """The classes that are hidden together, as logit indices."""
+        folds = assign_folds(len(self.head.rows), num_folds, torch.Generator().manual_seed(seed))
         return (folds == fold).nonzero()[:, 0].tolist()
 
-    def _encode(self, texts: TextKind) -> tuple[Tensor, Tensor]:
-        """Descriptors of every class as a seen one and as a new one."""
-        if texts not in self._descriptors:
-            seen, new = _class_texts(self._head.names, texts, self._descriptions)
-            self._descriptors[texts] = (
-                encode_descriptors(seen, self._encoder, self._progress),
-                encode_descriptors(new, self._encoder, self._progress),
-            )
-        return self._descriptors[texts]
+    def hide(self, texts: str, classes: Sequence[int], *, test_classes_only: bool = False) -> Problem:
+        """Hide classes, given as logit indices: their rows are gone, and their images are those of new classes.
+
+        With `test_classes_only` only images of the classes stay that are not `validation_classes`.
+        """
+        head, hidden = self.head, torch.zeros(len(self.head.rows), dtype=torch.bool)
+        hidden[list(classes)] = True
+        kept, new = (~hidden).nonzero()[:, 0], hidden.nonzero()[:, 0]
+        logit_of_class = torch.cat([kept, new]).argsort()
+        shown = ~validation_classes(len(hidden))[head.labels] if test_classes_only else slice(None)
+        target = logit_of_class[head.labels[shown]]
+        return Problem(head.rows[kept], *self._describe(texts, kept, new), head.features[shown], target)
+
+    def _describe(self, texts: str, kept: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Descriptors of the classes that are kept and of the new ones."""
+        if texts in self._vectors:
+            return self._vectors[texts][kept], self._vectors[texts][new]
+        descriptors, as_new = self._look_up(texts)
+        chosen = [as_new[index] for index in new.tolist()]
+        return descriptors[kept], encode_descriptors(chosen, self._encoder, self._progress, seen_descriptors=descriptors[kept])
+
+    def _look_up(self, texts: str) -> tuple[Tensor, list[ClassText]]:
+        """Descriptors of every class as a seen one, and texts of every class as a new one."""
+        if texts not in self._looked_up:
+            seen, new = class_texts(self.head.names, texts, self._descriptions)
+            self._looked_up[texts] = encode_descriptors(seen, self._encoder, self._progress), new
+        return self._looked_up[texts]
 
 
-def count_senses(names: Sequence[ClassName], texts: TextKind, hidden: Sequence[int]) -> dict[str, float]:
-    """How many of the hidden names were taken in another sense than the class has, or found no definition."""
-    _, new = _class_texts(names, texts, {}) if texts in ("lemma", "synset", "words", "name") else ([], [])
-    pairs = [(names[i].synset, new[i].synset) for i in hidden] if new else []
-    other = sum(true is not None and taken is not None and true != taken for true, taken in pairs)
+def class_texts(
+    names: Sequence[ClassName], texts: str, descriptions: Mapping[str, str | Sequence[str]] | None = None
+) -> tuple[list[ClassText], list[ClassText]]:
+    """Every class's text where it is seen, and where it is new; not for the kinds of `texts` that are vectors."""
+    if texts == "described":
+        described, _ = resolve_class_texts(names, [], descriptions or {})
+        return described, described
+    # The name alone, as a user types it: which of its senses it has is for the package to find out.
+    seen, typed = resolve_class_texts(names, [ClassName(name.name) for name in names])
+    if texts == "lemma":
+        return seen, typed
+    new = [_only(text, texts.removeprefix("new-")) for text in seen]
+    return (seen if texts.startswith("new-") else new), new
+
+
+def _only(text: ClassText, part: str) -> ClassText:
+    """A class's text with a part of what is known."""
+    if part == "synset":
+        return text
+    if part == "no-kind":
+        return replace(text, kind=None)
+    return ClassText(
+        text.name,
+        text.lemmas if part == "definition" else (text.name,),
+        definition=text.definition if part == "definition" else None,
+        sentence=text.sentence if part == "sentence" else None,
+        sense=text.sense,
+    )
+
+
+def count_senses(names: Sequence[ClassName], new: Sequence[ClassText], hidden: Sequence[int]) -> dict[str, float]:
+    """How many of the hidden names were taken in another sense than the class has, or found no sense."""
+    pairs = [(names[index].sense, new[index].sense) for index in hidden]
+    other = sum(true is not None and taken is not None and true.key != taken.key for true, taken in pairs)
     lost = sum(taken is None for _, taken in pairs)
     return {"new_names": float(len(hidden)), "other_sense": float(other), "no_definition": float(lost)}
 
 
-def _class_texts(
-    names: Sequence[ClassName], texts: TextKind, descriptions: Mapping[str, str | Sequence[str]] | None
-) -> tuple[list[ClassText], list[ClassText]]:
-    """Every class's text where it is seen, and where it is new."""
-    if texts == "described":
-        described, _ = resolve_class_texts(list(names), [], descriptions or {})
-        return described, described
-    look_up: Literal["auto"] | None = None if texts == "name" else "auto"
-    # The name alone, as a user types it: which of its meanings it has is for the package to find out.
-    typed = [ClassName(name.synset.lemmas[0] if name.synset else name.name) for name in names]
-    seen, new = resolve_class_texts(list(names), typed, look_up)
-    if texts == "synset":
-        return seen, seen
-    if texts == "words":
-        return [replace(text, synset=None) for text in seen], [replace(text, synset=None) for text in new]
-    return seen, new
+def _read_descriptions(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArgumentValueError(f"The file '{path}' could not be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ArgumentValueError(f"The file '{path}' must hold one JSON object, class name -> text or list of texts.")
+    return content
+
+
+def _plot(results: Sequence[Result], folder: Path) -> list[str]:
+    made = {}
+    for texts in dict.fromkeys(result.setting.descriptors for result in results):
+        table, told = select(results, descriptors=texts), f"hidden classes told by: {texts}"
+        head, bars, curves = table[0].setting.head, f"bars-{texts}.png", f"seen-unseen-{texts}.png"
+        made[bars] = plot_bars(table, folder / bars, title=f"ImageNet, {told}")
+        made[curves] = plot_seen_unseen(select(table, head=head), folder / curves, title=f"{head}, {told}")
+    for score, name in (("harmonic_mean", "H"), ("zsl_accuracy", "T1")):
+        file, points = f"self-score-{name}.png", self_score_points(results, score)
+        made[file] = plot_self_score(points, folder / file, title="Self-score and truth", name=name) is not None
+    return [file for file, is_there in made.items() if is_there]

@@ -1,12 +1,9 @@
 """Measured results: one record a run, kept as JSON lines, and summaries of them."""
 
-from __future__ import annotations
-
 import functools
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from statistics import mean, stdev
@@ -14,38 +11,29 @@ from typing import Any
 
 import torch
 
-from benchmarks.errors import BenchmarkDataError
-from benchmarks.slow import SLOW_MAPPERS
+from benchmarks import BenchmarkDataError
 from timm_inject.cache import content_key
 
-__all__ = ["Result", "ResultStore", "Setting", "Summary", "code_fingerprint", "data_fingerprint", "run_unit", "summarize"]
+# They take minutes a fit.
+SLOW_MAPPERS = ("icis-paper",)
+# Of the tables that show a few mappers only; the default comes first.
+MAIN_MAPPERS = ("icis", "kernel-ridge")
 
 # What decides the rows: results of another state of these are measured again. The published recipe, which is slow, has a
 # list of its own where its rows stay raw, so that work on other mappers does not throw its results away.
-_CODE_OF_THE_RECIPE = (
-    "mappers/base.py",
-    "mappers/networks.py",
-    "mappers/icis_paper.py",
-    "benchmark/base_classifier.py",
-    "benchmark/scores.py",
-)
+_OWN_CODE = ("benchmarks/base_classifier.py", "benchmarks/scores.py")
+_CODE_OF_THE_RECIPE = (*_OWN_CODE, *(f"timm_inject/mappers/{name}.py" for name in ("base", "networks", "icis_paper")))
 _CODE = (
-    "mappers/*.py",
-    "calibration.py",
-    "pseudo_features.py",
-    "fitting.py",
-    "descriptors.py",
-    "encoder.py",
-    "shipped_embeddings.py",
-    "data/*",
-    "class_texts.py",
-    "lexicon.py",
-    "taxonomy.py",
-    "benchmark/base_classifier.py",
-    "benchmark/scores.py",
+    *_OWN_CODE,
+    "timm_inject/mappers/*.py",
+    *(f"timm_inject/calibration/{name}.py" for name in ("rows", "pseudo_features")),
+    *(f"timm_inject/text/{files}" for files in ("*.py", "data/*", "lexicon/*")),
 )
-
-
+_CODE_OF_A_PART = {
+    "ablation": (*_CODE_OF_THE_RECIPE, "benchmarks/ablation.py"),
+    "parts": (*_CODE, "benchmarks/ablation.py"),
+    "groups": (*_CODE, "timm_inject/calibration/confidence.py", "benchmarks/estimates.py"),
+}
 _LINE_START = '{"setting": {'
 
 
@@ -54,12 +42,12 @@ class Setting:
     """What tells one run from another; fields that a benchmark does not use stay at their default.
 
     Attributes:
-        benchmark: "cub", "sun", "awa2" or "imagenet-heldout".
+        benchmark: "cub", "sun", "awa2" or "imagenet".
         part: "table", "test", "parts", "ablation", "curve", "transfer" or "groups".
         protocol: How the base classifier and the scale of the rows are chosen: "held-out", "paper", or "" for a given head.
-        descriptors: "att", "wiki2vec", "conceptnet", "names", or how new ImageNet classes are told: "lemma", "definition", ….
+        descriptors: "att", "wiki2vec", "conceptnet", "names", or how new ImageNet classes are told: "lemma", "synset", ….
         method: The mapper or the ablation's step.
-        calibration: "harmonic", "keep-seen" or "none".
+        calibration: As in `inject`; "none" for raw rows.
         seed: Of everything random.
         head: The model whose head gets the new rows, or "" for one trained here.
         fold: Which classes are hidden, or -1.
@@ -106,12 +94,9 @@ class Result:
 
 
 class ResultStore:
-    """Results on disk, one JSON object a line; the last line of a setting counts.
+    """Results on disk, one JSON object a line; the last line of a setting counts. Without a path they are in memory.
 
     Appending is all that is ever done to the file, so a killed run loses at most the line it was writing.
-
-    Args:
-        path: The file; None keeps results in memory.
 
     Raises:
         BenchmarkDataError: A line other than a cut-off last one is no result.
@@ -120,12 +105,7 @@ class ResultStore:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._results: dict[Setting, Result] = {}
-        self._is_cut_off = False
-        if path is not None and path.is_file():
-            self._read(path)
-
-    def _read(self, path: Path) -> None:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
         self._is_cut_off = bool(text) and not text.endswith("\n")
         for number, line in enumerate(text.splitlines(), start=1):
             try:
@@ -138,11 +118,8 @@ class ResultStore:
                 ) from error
             self._results[result.setting] = result
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Result]:
         return iter(self._results.values())
-
-    def __len__(self) -> int:
-        return len(self._results)
 
     def add(self, results: Iterable[Result]) -> None:
         """Keep results, on disk first."""
@@ -150,9 +127,8 @@ class ResultStore:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
-                if self._is_cut_off:
-                    file.write("\n")
-                    self._is_cut_off = False
+                file.write("\n" * self._is_cut_off)
+                self._is_cut_off = False
                 file.writelines(json.dumps(asdict(result)) + "\n" for result in results)
         self._results |= {result.setting: result for result in results}
 
@@ -162,34 +138,9 @@ class ResultStore:
         return result is not None and not result.error and result.code == code_fingerprint(setting)
 
 
-def run_unit(store: ResultStore, settings: Sequence[Setting], measure: Callable[[], Iterable[Result]]) -> list[Result]:
-    """Measure settings that come from one computation, unless the store has them all.
-
-    Whatever fails is kept as a result with its error, so that it loses nothing else and is tried again the next time;
-    Ctrl-C is not kept.
-
-    Returns:
-        What was measured now; empty where there was nothing to do.
-    """
-    if all(store.has(setting) for setting in settings):
-        return []
-    try:
-        results = [replace(result, code=code_fingerprint(result.setting)) for result in measure()]
-    except Exception as error:  # noqa: BLE001 - one bad run must not lose the others, whatever it dies of
-        results = [Result(setting, error=f"{type(error).__name__}: {error}") for setting in settings]
-    store.add(results)
-    return results
-
-
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One score over seeds and folds.
-
-    Attributes:
-        mean: Of those that were measured.
-        spread: Their sample standard deviation; None for a single one.
-        count: How many were measured.
-    """
+    """One score over seeds and folds: of those that were measured the mean, the standard deviation (of several) and the count."""
 
     mean: float
     spread: float | None
@@ -204,33 +155,38 @@ def summarize(values: Iterable[float | None]) -> Summary | None:
     return Summary(mean(known), stdev(known) if len(known) > 1 else None, len(known))
 
 
+def select(results: Iterable[Result], **fields: object) -> list[Result]:
+    """Those whose setting has these fields, failures among them."""
+    return [result for result in results if all(getattr(result.setting, name) == value for name, value in fields.items())]
+
+
+def group_results(results: Iterable[Result], by: Sequence[str]) -> dict[tuple[str, ...], list[Result]]:
+    """Successful results by these fields of their settings, in the order in which groups first appear."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        if not result.error:
+            groups.setdefault(tuple(str(getattr(result.setting, name)) for name in by), []).append(result)
+    return groups
+
+
 def code_fingerprint(setting: Setting) -> str:
     """A short digest of the installed code that decides the rows and scores of a setting."""
-    if setting.part == "ablation":
-        return _fingerprint((*_CODE_OF_THE_RECIPE, "benchmark/ablation.py"))
-    if setting.part == "groups":
-        return _fingerprint((*_CODE, "confidence.py", "benchmark/estimates.py"))
-    if setting.part == "parts":
-        return _fingerprint((*_CODE, "benchmark/parts.py"))
     is_raw_recipe = setting.method in SLOW_MAPPERS and setting.protocol == "paper"
-    return _fingerprint(_CODE_OF_THE_RECIPE if is_raw_recipe else _CODE)
+    return _fingerprint(_CODE_OF_A_PART.get(setting.part) or (_CODE_OF_THE_RECIPE if is_raw_recipe else _CODE))
 
 
 @functools.cache
 def _fingerprint(patterns: tuple[str, ...]) -> str:
     # Once a process: the code that runs is the code that was there at the start.
-    package = Path(str(files("timm_inject")))
-    sources = sorted(path for pattern in patterns for path in package.glob(pattern))
+    sources: list[Path] = []
+    for package, _, pattern in sorted(pattern.partition("/") for pattern in patterns):
+        sources += sorted(path for path in Path(str(files(package))).glob(pattern) if path.is_file())
     return content_key(torch.__version__, *(path.read_bytes() for path in sources))[:12]
 
 
 def data_fingerprint(*parts: Any) -> str:
-    """A short digest of arrays, tensors and texts."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.contiguous().numpy().tobytes() if isinstance(part, torch.Tensor) else str(part).encode()
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.hexdigest()[:12]
+    """A short digest of tensors and texts."""
+    return content_key(*(part if isinstance(part, torch.Tensor) else str(part) for part in parts))[:12]
 
 
 def _from_dict(record: dict[str, Any]) -> Result:

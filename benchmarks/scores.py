@@ -3,16 +3,12 @@
 Classes are in logit order, seen ones first. Every accuracy is a mean over classes, each of which counts the same.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from timm_inject.images import accuracy_by_class, harmonic_mean, harmonic_means, mean_accuracy
-
-__all__ = ["SeenUnseenCurve", "ZeroShotScores", "linear_logits", "seen_unseen_curve", "zero_shot_scores"]
 
 _TOP = 5
 
@@ -43,12 +39,12 @@ class SeenUnseenCurve:
         """The best that an offset chosen on the test images would give: a bound, not a result."""
         return harmonic_means(self.seen, self.unseen).max().item()
 
-    def thinned(self, num_points: int) -> SeenUnseenCurve:
-        """The curve through about so many of its points, both ends included, for plots."""
-        if len(self.unseen) <= num_points:
-            return self
-        kept = torch.linspace(0, len(self.unseen) - 1, num_points).round().long()
-        return SeenUnseenCurve(self.unseen[kept], self.seen[kept])
+    def points(self, num_points: int) -> tuple[tuple[float, float], ...]:
+        """(unseen, seen) of at most so many points, both ends included, for plots."""
+        kept = torch.linspace(0, len(self.unseen) - 1, min(num_points, len(self.unseen))).round().long()
+        return tuple(
+            (round(unseen, 5), round(seen, 5)) for unseen, seen in torch.stack([self.unseen, self.seen])[:, kept].T.tolist()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +82,10 @@ def linear_logits(features: Tensor, rows: Tensor) -> Tensor:
 
 
 def zero_shot_scores(logits: Tensor, target: Tensor, num_seen: int) -> tuple[ZeroShotScores, SeenUnseenCurve | None]:
-    """Score the logits of images of seen and new classes.
+    """Score the logits of images of seen and new classes: (num_images, num_classes), and the (num_images,) true logit indices.
 
     A class without an image has no accuracy and enters no mean. Of equal logits the class that comes first wins, so a new
     class must beat a seen one to take an image from it.
-
-    Args:
-        logits: (num_images, num_classes).
-        target: (num_images,) logit index of the true class.
-        num_seen: How many of the classes are seen; they come first.
 
     Returns:
         The scores, and the curve behind `area`; no curve where seen or new classes have no image.
@@ -104,11 +95,13 @@ def zero_shot_scores(logits: Tensor, target: Tensor, num_seen: int) -> tuple[Zer
     by_class = accuracy_by_class(predicted, target)
     seen = mean_accuracy({index: value for index, value in by_class.items() if index < num_seen})
     unseen = mean_accuracy({index: value for index, value in by_class.items() if index >= num_seen})
-    curve = seen_unseen_curve(logits, target, num_seen) if seen is not None and unseen is not None else None
+    has_both = seen is not None and unseen is not None
+    curve = seen_unseen_curve(logits, target, num_seen) if has_both else None
     new_logits, new_target = logits[is_new, num_seen:], target[is_new] - num_seen
+    is_top = (new_logits > new_logits.gather(1, new_target[:, None])).sum(1) < _TOP
     scores = ZeroShotScores(
         zsl_accuracy=mean_accuracy(accuracy_by_class(_first_argmax(new_logits), new_target)) if len(new_target) else None,
-        zsl_top5=_top_accuracy(new_logits, new_target) if len(new_target) else None,
+        zsl_top5=mean_accuracy(accuracy_by_class(torch.where(is_top, new_target, -1), new_target)),
         unseen_accuracy=unseen,
         seen_accuracy=seen,
         harmonic_mean=None if seen is None or unseen is None else harmonic_mean(seen, unseen),
@@ -121,38 +114,23 @@ def zero_shot_scores(logits: Tensor, target: Tensor, num_seen: int) -> tuple[Zer
 
 
 def seen_unseen_curve(logits: Tensor, target: Tensor, num_seen: int) -> SeenUnseenCurve:
-    """Sweep one offset on the new classes' logits from where no image goes to them to where every image does.
-
-    Args:
-        logits: (num_images, num_classes), of images of seen and of new classes.
-        target: (num_images,) logit index of the true class.
-        num_seen: How many of the classes are seen; they come first.
-    """
+    """Sweep one offset on the new classes' logits from where no image goes to them to where every image does."""
     best_seen, best_new = logits[:, :num_seen].amax(1), logits[:, num_seen:].amax(1)
     # An offset above the image's own hands it to the new classes; an equal one leaves it with the seen ones.
     needed = (best_seen - best_new).double()
     is_new = target >= num_seen
-    right = torch.where(
-        is_new, _first_argmax(logits[:, num_seen:]) + num_seen == target, _first_argmax(logits[:, :num_seen]) == target
-    )
-    weight = _class_mean_weights(target, is_new) * right
-    offsets, position = needed.unique(return_inverse=True)
-    gained = torch.zeros(len(offsets), dtype=torch.float64).index_add_(0, position[is_new], weight[is_new])
-    lost = torch.zeros(len(offsets), dtype=torch.float64).index_add_(0, position[~is_new], weight[~is_new])
-    start = torch.zeros(1, dtype=torch.float64)
-    unseen = torch.cat([start, gained.cumsum(0)])
-    # Summed from the far end, so that the curve ends at 0 exactly.
-    seen = torch.cat([lost.flip(0).cumsum(0).flip(0), start])
-    return SeenUnseenCurve(unseen, seen)
-
-
-def _class_mean_weights(target: Tensor, is_new: Tensor) -> Tensor:
-    """What each image adds, when it is right, to the mean over the classes of its group."""
+    among_own = torch.where(is_new, _first_argmax(logits[:, num_seen:]) + num_seen, _first_argmax(logits[:, :num_seen]))
     _, position, counts = target.unique(return_inverse=True, return_counts=True)
-    num_new = len(target[is_new].unique())
-    num_seen = len(target[~is_new].unique())
-    of_group = torch.where(is_new, float(max(num_new, 1)), float(max(num_seen, 1))).double()
-    return 1 / (counts[position].double() * of_group)
+    # What an image adds, when it is right, to the mean over the classes of its group.
+    group_size = torch.where(is_new, len(target[is_new].unique()), len(target[~is_new].unique()))
+    weight = (among_own == target) / (counts[position] * group_size).double()
+    offsets, position = needed.unique(return_inverse=True)
+    gained, lost = torch.zeros(2, len(offsets), dtype=torch.float64)
+    gained.index_add_(0, position[is_new], weight[is_new])
+    lost.index_add_(0, position[~is_new], weight[~is_new])
+    start = torch.zeros(1, dtype=torch.float64)
+    # Summed from the far end, so that the curve ends at 0 exactly.
+    return SeenUnseenCurve(torch.cat([start, gained.cumsum(0)]), torch.cat([lost.flip(0).cumsum(0).flip(0), start]))
 
 
 def _first_argmax(logits: Tensor) -> Tensor:
@@ -160,9 +138,3 @@ def _first_argmax(logits: Tensor) -> Tensor:
     last = logits.shape[1] - 1
     # Nothing equals NaN, so an image whose logits are NaN gets the last index.
     return torch.where(logits == logits.amax(1, keepdim=True), torch.arange(last + 1), last).amin(1)
-
-
-def _top_accuracy(logits: Tensor, target: Tensor) -> float | None:
-    rank = (logits > logits.gather(1, target[:, None])).sum(1)
-    by_class = accuracy_by_class(torch.where(rank < _TOP, target, -1), target)
-    return mean_accuracy(by_class)

@@ -1,30 +1,18 @@
 """Made-up datasets of the real ones' size, to see time and memory without the files. Their accuracies mean nothing."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+import argparse
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.xlsa17 import DATASETS, FEATURES_FILE, SPLITS_FILE
+from benchmarks import zsl
+from benchmarks.session import add_method_options
+from benchmarks.xlsa17 import DATASETS, FEATURES_FILE, SPLITS, SPLITS_FILE
 
-__all__ = ["SIZES", "DatasetSize", "write_synthetic"]
 
-
-@dataclass(frozen=True, slots=True)
-class DatasetSize:
-    """Counts of a dataset under Proposed Splits v2.
-
-    Attributes:
-        num_seen: Seen classes.
-        num_unseen: Unseen classes.
-        num_attributes: Attributes a class.
-        train_seen: Training images of seen classes.
-        test_seen: Test images of seen classes.
-        test_unseen: Images of unseen classes.
-        feature_dim: Width of a feature.
-    """
+class DatasetSize(NamedTuple):
+    """Counts of a dataset under Proposed Splits v2: of classes, attributes and images, and the width of a feature."""
 
     num_seen: int
     num_unseen: int
@@ -35,28 +23,34 @@ class DatasetSize:
     feature_dim: int = 2048
 
 
-SIZES = {
+_SIZES = {
     "cub": DatasetSize(150, 50, 312, 7_057, 1_764, 2_967),
     "sun": DatasetSize(645, 72, 102, 10_320, 2_580, 1_440),
     "awa2": DatasetSize(40, 10, 85, 23_527, 5_882, 7_913),
 }
-# Of the class's place, beside 1 for its spread over classes.
-_IMAGE_NOISE = 1.0
-_CHUNK = 4096
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The options of `synthetic`."""
+    command.add_argument("dataset", choices=list(DATASETS), metavar="DATASET", help=f"of {', '.join(DATASETS)}")
+    command.set_defaults(descriptors=["att"])
+    add_method_options(command, seeds=[0, 1, 2])
+    zsl.add_plan_options(command)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Every part of the benchmark on features of the dataset's real size; icis-paper is stopped after 25 epochs."""
+    data_root = options.output / "data"
+    write_synthetic(data_root, options.dataset, _SIZES[options.dataset])
+    zsl.run_on(data_root, options, is_made_up=True)
 
 
 def write_synthetic(data_root: Path, name: str, size: DatasetSize, *, seed: int = 0) -> None:
-    """Write `res101.mat` and `att_splits.mat` (MATLAB v7.3) of a made-up dataset into the dataset's folder.
+    """Write `res101.mat` and `att_splits.mat` of a made-up dataset into the dataset's folder: CUB/, SUN/ or AWA2/.
 
     Features are a random function of the attributes and noise, cut off at 0 like a ResNet's.
-
-    Args:
-        data_root: The folder that will hold CUB/, SUN/ or AWA2/.
-        name: "cub", "sun" or "awa2".
-        size: How many of everything.
-        seed: Of all numbers.
     """
-    import h5py
+    import scipy.io
 
     folder = data_root / DATASETS[name]
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,29 +60,16 @@ def write_synthetic(data_root: Path, name: str, size: DatasetSize, *, seed: int 
     attributes /= np.linalg.norm(attributes, axis=1, keepdims=True)
     order = generator.permutation(num_classes)
     seen, unseen = order[: size.num_seen], order[size.num_seen :]
-    labels = np.concatenate([_spread(seen, size.train_seen), _spread(seen, size.test_seen), _spread(unseen, size.test_unseen)])
+    counts = [size.train_seen, size.test_seen, size.test_unseen]
+    # `resize` repeats: each class has as many images as any other, give or take one.
+    labels = np.concatenate([np.resize(classes, count) for classes, count in zip([seen, seen, unseen], counts, strict=True)])
     centred = attributes - attributes.mean(0)
-    places = (centred / centred.std() / size.num_attributes**0.5) @ generator.standard_normal(
-        (size.num_attributes, size.feature_dim)
-    )
-    with h5py.File(folder / FEATURES_FILE, "w") as file:
-        features = file.create_dataset("features", (len(labels), size.feature_dim), dtype="f4")
-        for start in range(0, len(labels), _CHUNK):
-            part = labels[start : start + _CHUNK]
-            noise = generator.standard_normal((len(part), size.feature_dim))
-            features[start : start + len(part)] = np.maximum(places[part] + _IMAGE_NOISE * noise, 0)
-        file["labels"] = labels[None, :] + 1.0
-    ends = np.cumsum([size.train_seen, size.test_seen, size.test_unseen])
-    with h5py.File(folder / SPLITS_FILE, "w") as file:
-        file["att"] = attributes
-        for key, start, end in zip(("trainval_loc", "test_seen_loc", "test_unseen_loc"), [0, *ends[:2]], ends, strict=True):
-            file[key] = np.arange(start, end)[None, :] + 1.0
-        cells = file.create_dataset("allclasses_names", (1, num_classes), dtype=h5py.ref_dtype)
-        for index in range(num_classes):
-            text = np.array([ord(letter) for letter in f"class_{index}"], dtype=np.uint16)[:, None]
-            cells[0, index] = file.create_dataset(f"names/{index}", data=text).ref
-
-
-def _spread(classes: np.ndarray[tuple[int], np.dtype[np.int64]], count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """So many labels, each class as often as any other, give or take one."""
-    return np.resize(classes, count)
+    directions = generator.standard_normal((size.num_attributes, size.feature_dim))
+    places = ((centred / centred.std() / size.num_attributes**0.5) @ directions).astype(np.float32)
+    features = generator.standard_normal((size.feature_dim, len(labels)), dtype=np.float32)
+    features += places[labels].T
+    scipy.io.savemat(folder / FEATURES_FILE, {"features": features.clip(0), "labels": labels[:, None] + 1})
+    names = np.array([[f"class_{index}"] for index in range(num_classes)], dtype=object)
+    ends = zip(SPLITS, np.cumsum(counts), counts, strict=True)
+    splits = {split: np.arange(end - count, end)[:, None] + 1 for split, end, count in ends}
+    scipy.io.savemat(folder / SPLITS_FILE, {"att": attributes.T, "allclasses_names": names, **splits})

@@ -1,39 +1,32 @@
-"""What the benchmarks have in common: units of work, and rows for new classes under every calibration."""
+"""The unit of work: one mapper on one problem, scored raw or under every calibration."""
 
-from __future__ import annotations
-
-import contextlib
+import functools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from benchmarks.results import Result, ResultStore, Setting, run_unit
+from benchmarks.results import SLOW_MAPPERS, Result, ResultStore, Setting, code_fingerprint
 from benchmarks.scores import linear_logits, zero_shot_scores
-from benchmarks.slow import SLOW_MAPPERS
 from timm_inject.cache import CACHE_VARIABLE
-from timm_inject.calibration import CALIBRATIONS, calibrate_rows
-from timm_inject.mappers import fit_and_crossfit
-from timm_inject.mappers import Mapper, ProgressCallback, create_mapper
+from timm_inject.calibration import calibrate_rows
+from timm_inject.mappers import FittedMapper, Mapper, create_mapper, fit_and_crossfit
+from timm_inject.text import ProgressCallback
 
-__all__ = ["CALIBRATION_NAMES", "Problem", "Unit", "measure_calibrations", "measure_raw", "run_units", "without_cache"]
-
+CALIBRATION_NAMES = ("harmonic", "keep-seen", "none")
 _CURVE_POINTS = 101
-CALIBRATION_NAMES = tuple(name or "none" for name in CALIBRATIONS)
+
+# Computes again whatever the disk cache holds: its key is the package's version, and a benchmark also runs between releases.
+without_cache = functools.partial(patch.dict, os.environ, {CACHE_VARIABLE: "off"})
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Settings that one computation measures.
-
-    Attributes:
-        label: For people.
-        settings: What it measures.
-        measure: Does it.
-    """
+class Unit(NamedTuple):
+    """Settings that one computation measures, and what people read of it."""
 
     label: str
     settings: tuple[Setting, ...]
@@ -50,6 +43,8 @@ class Problem:
         unseen_descriptors: (num_unseen, descriptor_dim).
         features: (num_images, feature_dim), of test images; nothing before the scoring looks at them.
         target: (num_images,) logit index, seen classes first.
+        learn_from: Positions of the seen classes that mappers learn from; None for all. New rows compete with all.
+        notes: Kept with each result.
     """
 
     rows: Tensor
@@ -57,93 +52,91 @@ class Problem:
     unseen_descriptors: Tensor
     features: Tensor
     target: Tensor
+    learn_from: Tensor | None = None
+    notes: dict[str, float] = field(default_factory=dict)
+
+    def fit_and_crossfit(self, setting: Setting, progress: ProgressCallback | None = None) -> FittedMapper:
+        """Fit as `inject` does, but without the cache."""
+        with without_cache():
+            return fit_and_crossfit(
+                setting.method,
+                self.seen_descriptors,
+                self.rows,
+                feature_dim=self.features.shape[1],
+                seed=setting.seed,
+                unseen_descriptors=self.unseen_descriptors,
+                progress=progress,
+            )
+
+    def logits(self, new_rows: Tensor) -> Tensor:
+        """(num_images, num_seen + num_unseen)."""
+        return linear_logits(self.features, torch.cat([self.rows, new_rows]))
 
 
 def run_units(
     units: Iterable[Unit], store: ResultStore, report: Callable[[Unit, list[Result], int, int], None] | None = None
 ) -> None:
-    """Run what the store lacks, and report each unit with its place among all."""
+    """Run what the store lacks, and report each unit with its place among all and what was measured now.
+
+    Whatever fails is kept as a result with its error, so that it loses nothing else and is tried again the next time;
+    Ctrl-C is not kept.
+    """
     units = list(units)
     for position, unit in enumerate(units, start=1):
-        results = run_unit(store, unit.settings, unit.measure)
+        results: list[Result] = []
+        if not all(store.has(setting) for setting in unit.settings):
+            try:
+                results = [replace(result, code=code_fingerprint(result.setting)) for result in unit.measure()]
+            except Exception as error:  # noqa: BLE001 - one bad run must not lose the others, whatever it dies of
+                results = [Result(setting, error=f"{type(error).__name__}: {error}") for setting in unit.settings]
+            store.add(results)
         if report is not None:
             report(unit, results, position, len(units))
 
 
-def measure_raw(problem: Problem, mapper: Mapper, setting: Setting, *, learn_from: Tensor | None = None) -> Result:
-    """Fit a mapper and score its rows as it predicts them.
+def raw_unit(label: str, setting: Setting, problem: Callable[[], Problem], mapper: Callable[[], Mapper]) -> Unit:
+    """Fit a mapper and score its rows as it predicts them."""
+    return Unit(label, (setting,), lambda: [_measure_raw(problem(), mapper(), setting)])
 
-    Args:
-        problem: What to learn from and to score on.
-        mapper: Not yet fitted.
-        setting: What is measured.
-        learn_from: Positions of the seen classes that the mapper learns from; None for all. New rows compete with all.
-    """
+
+def calibrated_unit(
+    label: str,
+    setting: Setting,
+    problem: Callable[[], Problem],
+    calibrations: Sequence[str] = CALIBRATION_NAMES,
+    progress: ProgressCallback | None = None,
+) -> Unit:
+    """Fit and cross-fit the setting's mapper as `inject` does, and score its rows under each calibration."""
+    settings = tuple(replace(setting, calibration=calibration) for calibration in calibrations)
+    return Unit(label, settings, lambda: _measure_calibrations(problem(), settings, progress))
+
+
+def _measure_raw(problem: Problem, mapper: Mapper, setting: Setting) -> Result:
     unseen = problem.unseen_descriptors if mapper.uses_unseen_descriptors else None
-    seen, rows = problem.seen_descriptors, problem.rows
-    if learn_from is not None:
-        seen, rows = seen[learn_from], rows[learn_from]
+    kept = slice(None) if problem.learn_from is None else problem.learn_from
     start = time.perf_counter()
-    mapper.fit(seen, rows, seed=setting.seed, unseen_descriptors=unseen)
+    mapper.fit(problem.seen_descriptors[kept], problem.rows[kept], seed=setting.seed, unseen_descriptors=unseen)
     seconds = time.perf_counter() - start
-    result = _score(problem, mapper.predict_rows(problem.unseen_descriptors), setting)
-    return replace(result, seconds={"fit": seconds})
+    return replace(_score(problem, mapper.predict_rows(problem.unseen_descriptors), setting), seconds={"fit": seconds})
 
 
-def measure_calibrations(
-    problem: Problem, settings: Iterable[Setting], progress: ProgressCallback | None = None
-) -> Iterator[Result]:
-    """Fit and cross-fit a mapper as `inject` does, and score its rows under the calibration of each setting.
-
-    Args:
-        problem: What to learn from and to score on.
-        settings: They differ in their calibration alone.
-        progress: As in `Mapper.fit`.
-    """
-    settings = list(settings)
-    method, seed = settings[0].method, settings[0].seed
+def _measure_calibrations(problem: Problem, settings: Sequence[Setting], progress: ProgressCallback | None) -> Iterator[Result]:
+    first = settings[0]
     # Once by itself, as the time of a fit is a result, but for mappers that take minutes.
-    fit_seconds = {} if method in SLOW_MAPPERS else measure_raw(problem, create_mapper(method), settings[0]).seconds
+    fit_seconds = {} if first.method in SLOW_MAPPERS else _measure_raw(problem, create_mapper(first.method), first).seconds
     start = time.perf_counter()
-    with without_cache():
-        fitted = fit_and_crossfit(
-            method,
-            problem.seen_descriptors,
-            problem.rows,
-            seed=seed,
-            unseen_descriptors=problem.unseen_descriptors,
-            progress=progress,
-        )
+    fitted = problem.fit_and_crossfit(first, progress)
     new_rows = fitted.mapper.predict_rows(problem.unseen_descriptors)
     shared = time.perf_counter() - start
     for setting in settings:
         start = time.perf_counter()
-        calibration = None if setting.calibration == "none" else setting.calibration
         with without_cache():
-            calibrated = calibrate_rows(fitted, new_rows, calibration, feature_dim=problem.features.shape[1], seed=seed)
+            calibrated = calibrate_rows(fitted, new_rows, None if setting.calibration == "none" else setting.calibration)
         seconds = fit_seconds | {"predict": shared + time.perf_counter() - start}
         yield replace(_score(problem, calibrated.rows, setting), self_score=calibrated.self_score, seconds=seconds)
 
 
 def _score(problem: Problem, new_rows: Tensor, setting: Setting) -> Result:
-    logits = linear_logits(problem.features, torch.cat([problem.rows, new_rows]))
-    scores, curve = zero_shot_scores(logits, problem.target, len(problem.rows))
-    points: tuple[tuple[float, float], ...] = ()
-    if curve is not None:
-        thin = curve.thinned(_CURVE_POINTS)
-        points = tuple((round(u, 5), round(s, 5)) for u, s in zip(thin.unseen.tolist(), thin.seen.tolist(), strict=True))
-    return Result(setting, scores=asdict(scores), curve=points)
-
-
-@contextlib.contextmanager
-def without_cache() -> Iterator[None]:
-    """Compute again whatever the disk cache holds: its key is the package's version, and a benchmark also runs between releases."""
-    before = os.environ.get(CACHE_VARIABLE)
-    os.environ[CACHE_VARIABLE] = "off"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[CACHE_VARIABLE]
-        else:
-            os.environ[CACHE_VARIABLE] = before
+    scores, curve = zero_shot_scores(problem.logits(new_rows), problem.target, len(problem.rows))
+    points = () if curve is None else curve.points(_CURVE_POINTS)
+    return Result(setting, scores=asdict(scores), curve=points, notes=problem.notes)

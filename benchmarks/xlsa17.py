@@ -4,9 +4,8 @@ Source: Xian, Lampert, Schiele, Akata, "Zero-Shot Learning - A Comprehensive Eva
 TPAMI 2018; "Proposed Splits v2".
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.errors import BenchmarkDataError, BenchmarkFileError
-
-__all__ = ["DATASETS", "FEATURES_FILE", "SPLITS_FILE", "ZslDataset", "is_published_data", "load_xlsa17", "read_mat"]
+from benchmarks import BenchmarkDataError, BenchmarkFileError
+from timm_inject.errors import ArgumentValueError
 
 # Command-line name -> folder in the published archive.
 DATASETS = {"cub": "CUB", "sun": "SUN", "awa2": "AWA2"}
 FEATURES_FILE, SPLITS_FILE = "res101.mat", "att_splits.mat"
+SPLITS = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
 _PUBLISHED_AT = (
     "the archive xlsa17.zip of https://www.mpi-inf.mpg.de/departments/computer-vision-and-machine-learning/research/"
     "zero-shot-learning/zero-shot-learning-the-good-the-bad-and-the-ugly"
 )
 # Images of the full datasets.
 _NUM_IMAGES = {"cub": 11_788, "sun": 14_340, "awa2": 37_322}
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_MATLAB_73_HEADER = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +39,7 @@ class ZslDataset:
         labels: (num_images,) int64, position in `class_names`.
         class_names: In the file's order, as the file writes them.
         attributes: (num_classes, num_attributes), float32, as the file holds them (xlsa17: of length 1).
-        train_seen: Image indices from 0: training images of seen classes.
-        test_seen: Image indices from 0: other images of seen classes.
-        test_unseen: Image indices from 0: images of unseen classes.
+        train_seen, test_seen, test_unseen: Image indices from 0: of seen classes for training, others, and of unseen classes.
     """
 
     name: str
@@ -66,6 +61,11 @@ class ZslDataset:
         """(num_unseen,) positions in `class_names`, rising: the order in which new classes are injected."""
         return self.labels[self.test_unseen].unique()
 
+    @property
+    def is_published(self) -> bool:
+        """Whether this is the whole dataset that papers report on, as far as its size tells."""
+        return len(self.labels) == _NUM_IMAGES[self.name]
+
     def targets(self, images: Tensor) -> Tensor:
         """Logit index of each image's class, seen classes first: (len(images),) int64."""
         logit_of_class = torch.full((len(self.class_names),), -1)
@@ -74,8 +74,21 @@ class ZslDataset:
         return logit_of_class[self.labels[images]]
 
 
-def load_xlsa17(data_root: str | Path, name: str) -> ZslDataset:
-    """Read `res101.mat` and `att_splits.mat`, of MATLAB v5 or v7.3.
+def add_data_option(command: argparse.ArgumentParser) -> None:
+    """Where the files are."""
+    text = "holds res101.mat and att_splits.mat, or CUB/, SUN/, AWA2/ with them"
+    command.add_argument("--data-root", type=Path, metavar="DIR", help=text)
+
+
+def data_root_of(options: argparse.Namespace) -> Path:
+    """The folder that the options name, which they must."""
+    if options.data_root is None:
+        raise ArgumentValueError("Pass `--data-root`, the folder that holds res101.mat and att_splits.mat.")
+    return Path(options.data_root)
+
+
+def load_xlsa17(data_root: Path, name: str) -> ZslDataset:
+    """Read `res101.mat` and `att_splits.mat`.
 
     Args:
         data_root: The folder that holds CUB/, SUN/ or AWA2/, or the two files themselves.
@@ -85,95 +98,45 @@ def load_xlsa17(data_root: str | Path, name: str) -> ZslDataset:
         BenchmarkFileError: A file is missing.
         BenchmarkDataError: A file does not hold what it should.
     """
-    folder = _find_folder(Path(data_root), DATASETS[name])
-    images = read_mat(folder / FEATURES_FILE, ("features", "labels"))
-    splits = read_mat(folder / SPLITS_FILE, ("att", "allclasses_names", "trainval_loc", "test_seen_loc", "test_unseen_loc"))
-    features = _as_matrix(images["features"], folder / FEATURES_FILE, "features").T
-    labels = _from_one(images["labels"], len(splits["allclasses_names"]), folder / FEATURES_FILE, "labels")
+    folder = data_root / DATASETS[name]
+    if not folder.is_dir() and (data_root / SPLITS_FILE).is_file():
+        folder = data_root
+    features_path, splits_path = folder / FEATURES_FILE, folder / SPLITS_FILE
+    images = _read_mat(features_path, ("features", "labels"))
+    splits = _read_mat(splits_path, ("att", "allclasses_names", *SPLITS))
+    features = _as_matrix(images["features"], features_path, "features")
+    labels = _from_one(images["labels"], len(splits["allclasses_names"]), features_path, "labels")
     if len(labels) != len(features):
         raise BenchmarkDataError(
-            f"'{folder / FEATURES_FILE}' holds {len(features)} feature columns and {len(labels)} labels; expected one an image."
+            f"'{features_path}' holds {len(features)} feature columns and {len(labels)} labels; expected one an image."
         )
-    dataset = ZslDataset(
-        name=name,
-        features=torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)),
-        labels=labels,
-        class_names=tuple(splits["allclasses_names"]),
-        attributes=torch.from_numpy(np.ascontiguousarray(_as_matrix(splits["att"], folder, "att").T, dtype=np.float32)),
-        train_seen=_from_one(splits["trainval_loc"], len(labels), folder / SPLITS_FILE, "trainval_loc"),
-        test_seen=_from_one(splits["test_seen_loc"], len(labels), folder / SPLITS_FILE, "test_seen_loc"),
-        test_unseen=_from_one(splits["test_unseen_loc"], len(labels), folder / SPLITS_FILE, "test_unseen_loc"),
-    )
+    attributes = _as_matrix(splits["att"], splits_path, "att")
+    parts = (_from_one(splits[split], len(labels), splits_path, split) for split in SPLITS)
+    dataset = ZslDataset(name, features, labels, tuple(splits["allclasses_names"]), attributes, *parts)
     _check(dataset, folder)
     return dataset
 
 
-def is_published_data(dataset: ZslDataset) -> bool:
-    """Whether this is the whole dataset that papers report on, as far as its size tells."""
-    return len(dataset.labels) == _NUM_IMAGES[dataset.name]
+def _read_mat(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Read variables of a MATLAB file: arrays in MATLAB's own orientation, cell arrays of strings as lists."""
+    import scipy.io
 
-
-def read_mat(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Read variables of a MATLAB file: arrays in MATLAB's own orientation, cell arrays of strings as lists.
-
-    Raises:
-        BenchmarkFileError: The file does not exist.
-        BenchmarkDataError: It is no MATLAB file, or a variable is missing.
-    """
     if not path.is_file():
         raise BenchmarkFileError(
             f"The file '{path.name}' is not in '{path.parent}'. It is published in {_PUBLISHED_AT}. Unpack it and pass the "
             f"folder that holds {', '.join(f'{folder}/' for folder in DATASETS.values())} as `--data-root`."
         )
     try:
-        variables = _read_v73(path, names) if _is_v73(path) else _read_v5(path, names)
+        variables: dict[str, Any] = scipy.io.loadmat(path, variable_names=list(names))
     except (OSError, ValueError, NotImplementedError) as error:
         raise BenchmarkDataError(f"'{path}' could not be read as a MATLAB file: {error}") from error
     missing = [name for name in names if name not in variables]
     if missing:
         raise BenchmarkDataError(f"'{path}' lacks the variables {', '.join(missing)}; expected {', '.join(names)}.")
+    for name, values in variables.items():
+        if name in names and values.dtype == object:
+            variables[name] = [str(np.asarray(cell).reshape(-1)[0]) for cell in values.reshape(-1)]
     return variables
-
-
-def _is_v73(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(_MATLAB_73_HEADER + len(_HDF5_MAGIC))
-    # MATLAB writes a text header of 512 bytes in front of the HDF5 data; other writers do not.
-    return _HDF5_MAGIC in (start[: len(_HDF5_MAGIC)], start[_MATLAB_73_HEADER:])
-
-
-def _read_v5(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    import scipy.io
-
-    content: Mapping[str, Any] = scipy.io.loadmat(path, variable_names=list(names))
-    return {
-        name: _strings_v5(content[name]) if content[name].dtype == object else content[name] for name in names if name in content
-    }
-
-
-def _strings_v5(cells: Any) -> list[str]:
-    return [str(np.asarray(cell).reshape(-1)[0]) for cell in cells.reshape(-1)]
-
-
-def _read_v73(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    import h5py
-
-    with h5py.File(path) as file:
-        # HDF5 lists the dimensions in the other order.
-        return {
-            name: _strings_v73(file, file[name]) if file[name].dtype == object else file[name][()].T
-            for name in names
-            if name in file
-        }
-
-
-def _strings_v73(file: Any, cells: Any) -> list[str]:
-    return ["".join(chr(code) for code in file[reference][()].reshape(-1)) for reference in cells[()].reshape(-1)]
-
-
-def _find_folder(data_root: Path, dataset: str) -> Path:
-    folder = data_root / dataset
-    return folder if folder.is_dir() or not (data_root / SPLITS_FILE).is_file() else data_root
 
 
 def _from_one(values: Any, count: int, path: Path, name: str) -> Tensor:
@@ -185,10 +148,11 @@ def _from_one(values: Any, count: int, path: Path, name: str) -> Tensor:
     return numbers - 1
 
 
-def _as_matrix(values: Any, path: Path, name: str) -> Any:
+def _as_matrix(values: Any, path: Path, name: str) -> Tensor:
+    """A matrix with a column an item as float32 with a row an item."""
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
         raise BenchmarkDataError(f"`{name}` in '{path}' has shape {values.shape} of {values.dtype}; expected a matrix of numbers.")
-    return values
+    return torch.from_numpy(np.ascontiguousarray(values.T, dtype=np.float32))
 
 
 def _check(dataset: ZslDataset, folder: Path) -> None:

@@ -1,49 +1,87 @@
 """The paper's benchmark: a classifier of the seen classes of CUB, SUN or AWA2 is given the unseen ones."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.ablation import ABLATION_STEPS, AblationMapper
+from benchmarks.ablation import ABLATION_STEPS, PARTS_STEPS, AblationMapper
 from benchmarks.base_classifier import BaseClassifier, Protocol, train_base_classifier
-from benchmarks.parts import PARTS_STEPS, PartsMapper
-from benchmarks.results import Result, Setting, data_fingerprint
-from benchmarks.slow import FEWEST_EPOCHS, SLOW_MAPPERS
-from benchmarks.units import CALIBRATION_NAMES, Problem, Unit, measure_calibrations, measure_raw
-from benchmarks.xlsa17 import ZslDataset
-from timm_inject.mappers import IcisPaperMapper, ProgressCallback, create_mapper
+from benchmarks.descriptors import DESCRIPTORS, dataset_descriptors
+from benchmarks.plots import plot_bars, plot_curve_by_seen_classes, plot_seen_unseen
+from benchmarks.published import FEWEST_EPOCHS
+from benchmarks.report import ablation_table, curve_table, descriptors_table, glance_table, main_table, parts_table, speed_note
+from benchmarks.results import MAIN_MAPPERS, SLOW_MAPPERS, Result, Setting, data_fingerprint, select
+from benchmarks.session import Session, add_method_options, add_plots_option, chosen_methods
+from benchmarks.units import Problem, Unit, calibrated_unit, raw_unit
+from benchmarks.xlsa17 import DATASETS, ZslDataset, add_data_option, data_root_of, load_xlsa17
+from timm_inject.mappers import IcisPaperMapper, Mapper, create_mapper
+from timm_inject.text import ProgressCallback
 
-__all__ = ["PARTS", "ZslBenchmark", "ZslPlan", "curve_sizes"]
+_PARTS = ("table", "parts", "ablation", "curve")
+_PROTOCOLS: dict[str, tuple[Protocol, ...]] = {"held-out": ("held-out",), "paper": ("paper",), "both": ("held-out", "paper")}
+# The paper's numbers of seen classes, of its 150.
+_CURVE_SIZES = (150, 125, 100, 75, 50, 37, 25, 12)
 
-PARTS = ("table", "parts", "ablation", "curve")
-# The paper's numbers of seen classes, as shares of its 150.
-_CURVE_SHARES = (1.0, 125 / 150, 100 / 150, 75 / 150, 50 / 150, 37 / 150, 25 / 150, 12 / 150)
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The options of `cub`, `sun` and `awa2`."""
+    command.set_defaults(dataset=command.get_default("command"))
+    add_method_options(command, seeds=[0, 1, 2])
+    add_data_option(command)
+    text = "the first for all tables; with more, also a table of what each is worth"
+    command.add_argument("--descriptors", nargs="+", choices=DESCRIPTORS, default=["att"], help=text)
+    add_plan_options(command)
 
 
-@dataclass(frozen=True, slots=True)
-class ZslPlan:
-    """What to measure.
+def add_plan_options(command: argparse.ArgumentParser) -> None:
+    """What is to be measured."""
+    text = "where the base classifier's epoch is chosen: on held-out training images, or on the seen test images as published"
+    command.add_argument("--protocol", choices=list(_PROTOCOLS), default="held-out", help=text)
+    command.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=f"of {', '.join(_PARTS)}")
+    text = f"of {', '.join(SLOW_MAPPERS)} and the ablation (default: the first)"
+    command.add_argument("--slow-seeds", nargs="+", type=int, metavar="N", help=text)
+    add_plots_option(command)
 
-    Attributes:
-        methods: Mapper -> seeds. Each seed trains a base classifier of its own.
-        protocols: Of "held-out" and "paper".
-        parts: Of `PARTS`; the ablation runs in the paper's protocol, the seen-class curve and the default's parts in the held-out
-            one.
-        seeds: Of the seen-class curve and the default's parts.
-        curve_methods: Mappers of the seen-class curve.
-        ablation_seeds: Of the ablation, which is slow.
-    """
 
-    methods: Mapping[str, Sequence[int]]
-    protocols: Sequence[Protocol] = ("held-out",)
-    parts: Sequence[str] = ("table",)
-    seeds: Sequence[int] = (0,)
-    curve_methods: Sequence[str] = ("icis", "kernel-ridge")
-    ablation_seeds: Sequence[int] = (0,)
+def run(options: argparse.Namespace) -> None:
+    """CUB, SUN or AWA2."""
+    run_on(data_root_of(options), options)
+
+
+def run_on(data_root: Path, options: argparse.Namespace, *, is_made_up: bool = False) -> None:
+    """The same on what lies in this folder."""
+    methods = chosen_methods(options.methods, default="all")
+    dataset = load_xlsa17(data_root, options.dataset)
+    kinds, protocols = options.descriptors, _PROTOCOLS[options.protocol]
+    session = Session(options)
+    descriptors = {kind: dataset_descriptors(dataset, kind, data_root, options.encoder) for kind in kinds}
+    benchmark = ZslBenchmark(dataset, descriptors, session.progress, cut_recipe=is_made_up)
+    session.run(benchmark.units(methods, options.seeds, options.slow_seeds or options.seeds[:1], protocols, options.parts))
+    by_kind = [result for data in benchmark.data.values() for result in select(session.store, data=data)]
+    results = [result for result in select(by_kind, data=benchmark.data[kinds[0]]) if not result.error]
+    is_published = dataset.is_published and not is_made_up
+    sizes = f"{len(dataset.seen_classes)} seen and {len(dataset.unseen_classes)} unseen classes"
+    about = "Made-up features: only seconds and memory mean something. " * is_made_up + DATASETS[options.dataset]
+    images = f"{len(dataset.labels)} images, {sizes}, features of width {dataset.features.shape[1]}"
+    tables = [
+        f"{about}, descriptors: {kinds[0]}. {images}.",
+        *(main_table(results, protocol, is_published_data=is_published) for protocol in protocols),
+        parts_table(results),
+        ablation_table(results, is_published_data=is_published),
+        curve_table(results),
+        descriptors_table(by_kind),
+        speed_note(results, at_least=True) if is_made_up else "",
+    ]
+    about = f"{about}: {sizes}, descriptors `{kinds[0]}`, {protocols[0]} protocol, {len(options.seeds)} seeds."
+    glance = glance_table(select(results, part="table", protocol=protocols[0]), about)
+    name = f"{options.dataset.upper()}, {len(dataset.seen_classes)} + {len(dataset.unseen_classes)} classes"
+    shown = [f"bars-{protocols[0]}.png", f"seen-unseen-{protocols[0]}.png", "seen-classes.png"]
+    session.finish(by_kind, tables, _plot(results, options.output, name), glance, shown)
 
 
 class ZslBenchmark:
@@ -51,69 +89,92 @@ class ZslBenchmark:
 
     Args:
         dataset: Features, labels and split.
-        descriptors: (num_classes, descriptor_dim), of all classes in the dataset's order.
-        kind: What the descriptors are, for the records.
+        descriptors: Kind -> (num_classes, descriptor_dim), of all classes in the dataset's order. The first is for everything.
         progress: Called while something slow runs.
-        bases: Base classifiers by protocol and seed, to share among benchmarks of one dataset.
         cut_recipe: Whether the published recipe is stopped where its rule first could, where only its time counts.
 
     Attributes:
-        dataset_data: Fingerprint of the dataset.
-        data: Fingerprint of dataset and descriptors.
+        data: Kind -> fingerprint of dataset and descriptors.
     """
 
     def __init__(
         self,
         dataset: ZslDataset,
-        descriptors: Tensor,
-        kind: str,
+        descriptors: Mapping[str, Tensor],
         progress: ProgressCallback | None = None,
-        bases: dict[tuple[Protocol, int], BaseClassifier] | None = None,
         *,
         cut_recipe: bool = False,
     ) -> None:
         self._dataset = dataset
         self._descriptors = descriptors
-        self._kind = kind
         self._progress = progress
-        self._bases = {} if bases is None else bases
         self._cut_recipe = cut_recipe
+        self._bases: dict[tuple[Protocol, int], BaseClassifier] = {}
         # A sample of the features: hashing 300 MB would take seconds at every start.
         sample = dataset.features[:: max(1, len(dataset.features) // 50)]
-        self.dataset_data = data_fingerprint(dataset.features.shape, sample, dataset.labels)
-        self.data = f"{self.dataset_data}-{data_fingerprint(descriptors)}"
+        own = data_fingerprint(dataset.features.shape, sample, dataset.labels)
+        self.data = {kind: f"{own}-{data_fingerprint(part)}" for kind, part in descriptors.items()}
 
-    def units(self, plan: ZslPlan) -> Iterator[Unit]:
-        """Everything that the plan asks for, quick mappers first."""
-        if "table" in plan.parts:
-            for protocol in plan.protocols:
-                for method, seeds in sorted(plan.methods.items(), key=lambda item: item[0] == "icis-paper"):
-                    for seed in seeds:
-                        yield self._table_unit(protocol, method, seed)
-        if "parts" in plan.parts:
-            for seed in plan.seeds:
-                for name in PARTS_STEPS:
-                    yield self._parts_unit(name, seed)
-        if "curve" in plan.parts:
-            for method in plan.curve_methods:
-                for seed in plan.seeds:
-                    for size in curve_sizes(len(self._dataset.seen_classes)):
-                        yield self._curve_unit(method, seed, size)
-        if "ablation" in plan.parts:
-            for seed in plan.ablation_seeds:
-                for step in range(len(ABLATION_STEPS)):
-                    yield self._ablation_unit(step, seed)
+    def units(
+        self,
+        methods: Sequence[str],
+        seeds: Sequence[int] = (0,),
+        slow_seeds: Sequence[int] = (0,),
+        protocols: Sequence[Protocol] = ("held-out",),
+        parts: Sequence[str] = ("table",),
+    ) -> Iterator[Unit]:
+        """All that is asked for, quick mappers first. Each seed trains a base classifier of its own.
 
-    def problem(self, protocol: Protocol, seed: int) -> Problem:
-        """The base classifier's rows, the descriptors and the test images."""
-        dataset = self._dataset
+        Slow mappers and the ablation have seeds of their own. The protocols are those of the "table"; the "ablation" runs in the
+        paper's protocol, the seen-class "curve", the default's "parts" and all further kinds of descriptors in the held-out one.
+        """
+        first, *further = self._descriptors
+        main = [method for method in MAIN_MAPPERS if method in methods]
+        for protocol in protocols if "table" in parts else ():
+            for method in sorted(methods, key=lambda method: method in SLOW_MAPPERS):
+                for seed in slow_seeds if method in SLOW_MAPPERS else seeds:
+                    yield self._table_unit(first, protocol, method, seed)
+        for seed in seeds if "parts" in parts else ():
+            for name, mapper in PARTS_STEPS.items():
+                yield self._raw_unit(first, "parts", "held-out", name, seed, mapper)
+        for method, seed in product(main, seeds) if "curve" in parts else ():
+            for size in curve_sizes(len(self._dataset.seen_classes)):
+                yield self._raw_unit(first, "curve", "held-out", method, seed, partial(create_mapper, method), num_seen=size)
+        for seed in slow_seeds if "ablation" in parts else ():
+            for step in ABLATION_STEPS:
+                yield self._raw_unit(first, "ablation", "paper", step.name, seed, partial(AblationMapper, step))
+        for kind, method, seed in product(further, main, seeds):
+            yield self._table_unit(kind, "held-out", method, seed)
+
+    def _table_unit(self, kind: str, protocol: Protocol, method: str, seed: int) -> Unit:
+        if self._cut_recipe and method in SLOW_MAPPERS:
+            return self._raw_unit(kind, "table", protocol, method, seed, _CutRecipe)
+        if protocol == "paper":
+            return self._raw_unit(kind, "table", protocol, method, seed, partial(create_mapper, method))
+        setting = Setting(self._dataset.name, "table", protocol, kind, method, "", seed, data=self.data[kind])
+        problem = partial(self.problem, protocol, seed, kind)
+        return calibrated_unit(f"{method}, {protocol}, seed {seed}", setting, problem, progress=self._progress)
+
+    def _raw_unit(
+        self, kind: str, part: str, protocol: Protocol, method: str, seed: int, mapper: Callable[[], Mapper], num_seen: int = 0
+    ) -> Unit:
+        setting = Setting(self._dataset.name, part, protocol, kind, method, "none", seed, num_seen=num_seen, data=self.data[kind])
+        label = f"{method}{f' from {num_seen} seen classes' if num_seen else ''}, {protocol}, seed {seed}"
+        return raw_unit(label, setting, partial(self.problem, protocol, seed, kind, num_seen), mapper)
+
+    def problem(self, protocol: Protocol, seed: int, kind: str, num_seen: int = 0) -> Problem:
+        """The base classifier's rows, the descriptors and the test images; mappers learn from so many seen classes, 0 for all."""
+        dataset, base, descriptors = self._dataset, self.base_classifier(protocol, seed), self._descriptors[kind]
         images = torch.cat([dataset.test_seen, dataset.test_unseen])
+        order = torch.randperm(len(base.rows), generator=torch.Generator().manual_seed(seed))
         return Problem(
-            rows=self.base_classifier(protocol, seed).rows,
-            seen_descriptors=self._descriptors[dataset.seen_classes],
-            unseen_descriptors=self._descriptors[dataset.unseen_classes],
+            rows=base.rows,
+            seen_descriptors=descriptors[dataset.seen_classes],
+            unseen_descriptors=descriptors[dataset.unseen_classes],
             features=dataset.features[images],
             target=dataset.targets(images),
+            learn_from=order[:num_seen].sort().values if num_seen else None,
+            notes={"base_epochs": base.epochs, "base_weight_decay": base.weight_decay, "base_init_std": base.init_std},
         )
 
     def base_classifier(self, protocol: Protocol, seed: int) -> BaseClassifier:
@@ -131,70 +192,6 @@ class ZslBenchmark:
             )
         return self._bases[key]
 
-    def _table_unit(self, protocol: Protocol, method: str, seed: int) -> Unit:
-        is_cut = self._cut_recipe and method in SLOW_MAPPERS
-        calibrations = ("none",) if protocol == "paper" or is_cut else CALIBRATION_NAMES
-        settings = tuple(self._setting("table", protocol, method, seed, calibration=calibration) for calibration in calibrations)
-
-        def measure() -> Iterator[Result]:
-            problem = self.problem(protocol, seed)
-            if len(settings) == 1:
-                mapper = _CutRecipe() if is_cut else create_mapper(method)
-                yield self._with_base(measure_raw(problem, mapper, settings[0]), protocol, seed)
-                return
-            for result in measure_calibrations(problem, settings, self._progress):
-                yield self._with_base(result, protocol, seed)
-
-        return Unit(f"{method}, {protocol}, seed {seed}", settings, measure)
-
-    def _curve_unit(self, method: str, seed: int, num_seen: int) -> Unit:
-        setting = self._setting("curve", "held-out", method, seed, num_seen=num_seen)
-
-        def measure() -> Iterator[Result]:
-            problem = self.problem("held-out", seed)
-            kept = torch.randperm(len(problem.rows), generator=torch.Generator().manual_seed(seed))[:num_seen].sort().values
-            yield measure_raw(problem, create_mapper(method), setting, learn_from=kept)
-
-        return Unit(f"{method} from {num_seen} seen classes, seed {seed}", (setting,), measure)
-
-    def _parts_unit(self, step: str, seed: int) -> Unit:
-        setting = self._setting("parts", "held-out", step, seed)
-
-        def measure() -> Iterator[Result]:
-            yield measure_raw(self.problem("held-out", seed), PartsMapper(PARTS_STEPS[step]), setting)
-
-        return Unit(f"{step}, seed {seed}", (setting,), measure)
-
-    def _ablation_unit(self, step: int, seed: int) -> Unit:
-        setting = self._setting("ablation", "paper", ABLATION_STEPS[step].name, seed)
-
-        def measure() -> Iterator[Result]:
-            mapper = AblationMapper(ABLATION_STEPS[step])
-            yield measure_raw(self.problem("paper", seed), mapper, setting)
-
-        return Unit(f"{ABLATION_STEPS[step].name}, seed {seed}", (setting,), measure)
-
-    def _setting(
-        self, part: str, protocol: Protocol, method: str, seed: int, *, calibration: str = "none", num_seen: int = 0
-    ) -> Setting:
-        return Setting(
-            benchmark=self._dataset.name,
-            part=part,
-            protocol=protocol,
-            descriptors=self._kind,
-            method=method,
-            calibration=calibration,
-            seed=seed,
-            num_seen=num_seen,
-            data=self.data,
-        )
-
-    def _with_base(self, result: Result, protocol: Protocol, seed: int) -> Result:
-        base = self.base_classifier(protocol, seed)
-        return replace(
-            result, notes={"base_epochs": base.epochs, "base_weight_decay": base.weight_decay, "base_init_std": base.init_std}
-        )
-
 
 class _CutRecipe(IcisPaperMapper):
     """The published recipe, stopped where its rule first could: for its time alone."""
@@ -204,4 +201,16 @@ class _CutRecipe(IcisPaperMapper):
 
 def curve_sizes(num_seen: int) -> list[int]:
     """Numbers of seen classes for the seen-class curve: the paper's shares of its 150, and at least 3."""
-    return sorted({max(3, round(share * num_seen)) for share in _CURVE_SHARES}, reverse=True)
+    return sorted({max(3, round(size / _CURVE_SIZES[0] * num_seen)) for size in _CURVE_SIZES}, reverse=True)
+
+
+def _plot(results: Sequence[Result], folder: Path, name: str) -> list[str]:
+    made = {}
+    for protocol in _PROTOCOLS["both"]:
+        table = select(results, part="table", protocol=protocol)
+        for kind, plot in (("bars", plot_bars), ("seen-unseen", plot_seen_unseen)):
+            file = f"{kind}-{protocol}.png"
+            made[file] = plot(table, folder / file, title=f"{name}, {protocol} protocol")
+    file, title = "seen-classes.png", f"{name}: how many seen classes it takes"
+    made[file] = plot_curve_by_seen_classes(select(results, part="curve"), folder / file, title=title)
+    return [file for file, is_there in made.items() if is_there]

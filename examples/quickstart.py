@@ -3,10 +3,15 @@
 from pathlib import Path
 
 import sklearn.datasets
+from torch import nn
 
 import timm_inject
 from timm_inject.offline import load_model
-from timm_inject.cli import injection_lines, prediction_lines
+
+
+def show(model: nn.Module, photo: Path) -> None:
+    for prediction in timm_inject.classify(model, [photo], top=3)[0]:
+        print(f"  {prediction.probability:4.0%} {prediction.name}{' (new)' if prediction.is_new else ''}")
 
 
 def main() -> None:
@@ -14,12 +19,16 @@ def main() -> None:
 
     # The same as timm.create_model("tf_efficientnet_lite0", pretrained=True), with packaged weights where there is no Hub.
     model = load_model("tf_efficientnet_lite0")
-    print("before", *prediction_lines(timm_inject.classify(model, [photo], top=3)[0]), sep="\n")
+    names = ["dahlia", "astronaut"]
+    for text in timm_inject.look_up(model, names):
+        print(text.describe())
 
-    head = timm_inject.inject(model, ["dahlia", "astronaut"])
-    print(head)
-    print(*injection_lines(timm_inject.injection_record(model)), sep="\n")
-    print("after", *prediction_lines(timm_inject.classify(model, [photo], top=3)[0]), sep="\n")
+    print("before")
+    show(model, photo)
+    timm_inject.inject(model, names)
+    print("after")
+    show(model, photo)
+    timm_inject.save_for_hf(model, "out/quickstart")  # timm.create_model("local-dir:out/quickstart", pretrained=True)
 
 
 if __name__ == "__main__":

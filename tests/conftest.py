@@ -3,10 +3,8 @@
 import copy
 
 import pytest
-import timm
-import torch
 
-from tests.helpers import NAMES, WordEncoder
+from tests.helpers import WordEncoder, add, make_model
 from tests.hub_server import Hub
 from timm_inject import cache
 from timm_inject.offline import create_packaged_model
@@ -58,10 +56,11 @@ def packaged_model(_packaged_model, shared_cache):
 @pytest.fixture
 def small_model():
     """A resnet10t for 10 classes with rows that differ, its class names in its config."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = timm.create_model("resnet10t", num_classes=len(NAMES)).eval()
-        torch.nn.init.normal_(model.fc.weight)
-        torch.nn.init.normal_(model.fc.bias)
-    model.pretrained_cfg = {**model.pretrained_cfg, "num_classes": len(NAMES), "label_names": list(NAMES)}
-    return model
+    return make_model("resnet10t")
+
+
+@pytest.fixture
+def patched(small_model):
+    """The same with two injected classes."""
+    add(small_model, ["okapi", "electric scooter"])
+    return small_model

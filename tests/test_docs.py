@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import timm_inject
+from benchmarks.__main__ import _parser as benchmarks_parser
 from tests.helpers import needs_offline
 from timm_inject.cli.main import _parser
 from tools.docs_pages import (
@@ -25,6 +26,7 @@ from tools.docs_pages import (
     Reader,
     command_lines,
     figures,
+    is_known,
     masked,
     outputs,
     page_text,
@@ -110,7 +112,7 @@ def test_commands_parse():
     blocks = [block for page in PAGES for block in read_blocks(page) if block.language == "sh"]
     lines = [line for block in blocks for line in command_lines(block)]
     inline = [text for text in re.findall(r"`timm-inject ([^`…]+)`", ALL_TEXT) if " " in text and "COMMAND" not in text]
-    lines += [f"timm-inject {text}" for text in inline]
+    lines += [line for text in inline if is_known(line := f"timm-inject {text}")]
     assert len(lines) > 20
     for line in lines:
         # Figures stand for N, so that an option of that type takes it.
@@ -145,7 +147,7 @@ def test_other_shell_lines_name_what_exists():
     assert [target for target in targets if f"\n{target}:" not in makefile] == []
     assert [extra for extra in re.findall(r"pip install \"\.\[(\w+)\]\"", shell) if f"\n{extra} = [" not in pyproject] == []
     assert [file for file in re.findall(r"examples/\w+\.py", ALL_TEXT) if not (ROOT / file).is_file()] == []
-    known = ("timm-inject ", "make ", "pip install ")
+    known = ("timm-inject ", "make ", "pip install ", "python -m benchmarks ")
     launched = re.compile(r"(accelerate launch|torchrun) (--[\w-]+( \d+)? )+-m timm_inject\.cli evaluate ")
     assert [line for line in shell.splitlines() if line.strip() and not (line.startswith(known) or launched.match(line))] == []
 
@@ -188,10 +190,23 @@ def test_links_lead_to_files(page):
 
 def test_results_are_where_the_commands_write_them():
     makefile = (ROOT / "Makefile").read_text()
-    assert "--update-readme docs/benchmarks.md README.md" in makefile
-    for name in re.findall(r"^\t\$\(BIN\)/timm-inject benchmark (\S+) .*\$\(PAGES\)$", makefile, re.MULTILINE):
+    written = re.findall(
+        r"^\t\$\(BIN\)/python -m benchmarks (\S+) .*--update-readme docs/benchmarks\.md( README\.md)?$", makefile, re.M
+    )
+    assert {name for name, _ in written} > {"price", "words", "imagenet", "cub", "estimates", "self-score"}
+    for name, in_readme in written:
         assert page_text("docs/benchmarks.md").count(f"\n<!-- benchmark:{name} -->\n") == 1
-        assert page_text("README.md").count(f"\n<!-- benchmark:{name}-summary -->\n") == 1
+        assert page_text("README.md").count(f"\n<!-- benchmark:{name}-summary -->\n") == bool(in_readme)
+
+
+def test_benchmark_lines_parse():
+    shell = "\n".join(block.text for page in PAGES for block in read_blocks(page) if block.language == "sh")
+    lines = re.findall(r"^python -m benchmarks ([^#\n]+)", shell, re.MULTILINE) + re.findall(
+        r"`python -m benchmarks ([^`…]+)`", ALL_TEXT
+    )
+    assert len(lines) > 4
+    for line in lines:
+        benchmarks_parser().parse_args(shlex.split(line))
 
 
 # --- the site --------------------------------------------------------------------------------------------------------

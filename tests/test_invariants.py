@@ -2,16 +2,14 @@
 
 import copy
 import functools
-from typing import Any
 
 import pytest
-import timm
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.helpers import NAMES, WordEncoder
+from tests.helpers import NAMES, WordEncoder, make_model, same_bits
 from timm_inject import inject, injection_record
 from timm_inject.head import find_head, read_rows, resize_head
 
@@ -27,20 +25,11 @@ NEW_NAMES = st.lists(
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
-@functools.cache
-def trained(name: str) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = timm.create_model(name, num_classes=len(NAMES)).eval()
-        for leaf in find_head(model).leaves:
-            nn.init.normal_(leaf.layer.weight)
-            nn.init.normal_(leaf.layer.bias)
-    model.pretrained_cfg = {**model.pretrained_cfg, "num_classes": len(NAMES), "label_names": list(NAMES)}
-    return model
+made_once = functools.cache(make_model)
 
 
-def make_model(name: str = "test_resnet", dtype: torch.dtype = torch.float32) -> nn.Module:
-    return copy.deepcopy(trained(name)).to(dtype)
+def fresh(name: str = "test_resnet", dtype: torch.dtype = torch.float32) -> nn.Module:
+    return copy.deepcopy(made_once(name)).to(dtype)
 
 
 def head_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -49,10 +38,6 @@ def head_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
         for leaf in find_head(model).leaves
         for name, parameter in leaf.layer.named_parameters()
     }
-
-
-def same_bits(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 @quick
@@ -66,7 +51,7 @@ def same_bits(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def test_resizing_keeps_what_is_asked_and_appends_the_rest(
     name: str, dtype: torch.dtype, kept: list[int], num_new: int, with_record: bool
 ) -> None:
-    model = make_model(name, dtype)
+    model = fresh(name, dtype)
     model.timm_inject_record = {"earlier": True}
     head, before = find_head(model), head_tensors(model)
     rest = {key: value for key, value in model.state_dict().items() if key not in before}
@@ -94,7 +79,7 @@ def test_resizing_keeps_what_is_asked_and_appends_the_rest(
 @quick
 @given(name=ARCHITECTURES, dtype=DTYPES, num_new=st.integers(0, 5))
 def test_taking_the_new_rows_out_again_gives_back_every_bit(name: str, dtype: torch.dtype, num_new: int) -> None:
-    model = make_model(name, dtype)
+    model = fresh(name, dtype)
     before = copy.deepcopy(model.state_dict())
     head = find_head(model)
     resize_head(model, head, [torch.ones(num_new, leaf.row_dim) for leaf in head.leaves], config={}, record={})
@@ -107,7 +92,7 @@ def test_taking_the_new_rows_out_again_gives_back_every_bit(name: str, dtype: to
 
 @pytest.mark.parametrize("kept", [[0, 0], [-1], [10], [3, 4, 3]])
 def test_positions_that_are_not_rows_are_refused(kept: list[int]) -> None:
-    model = make_model()
+    model = fresh()
     before = head_tensors(model)
     with pytest.raises(ValueError, match=r"`kept` must hold different positions from 0 to 9, got \["):
         resize_head(model, find_head(model), [torch.ones(1, 97)], kept=kept, config={}, record={})
@@ -119,7 +104,7 @@ def test_positions_that_are_not_rows_are_refused(kept: list[int]) -> None:
 def test_seen_rows_keep_their_bits_and_names_their_order(
     names: list[str], dtype: torch.dtype, seed: int, architecture: str
 ) -> None:
-    model = make_model(architecture, dtype)
+    model = fresh(architecture, dtype)
     before = head_tensors(model)
     inject(model, names, encoder=WordEncoder(), mapper="ridge", descriptions=None, seed=seed)
     after = head_tensors(model)
@@ -136,7 +121,7 @@ def test_seen_rows_keep_their_bits_and_names_their_order(
 @given(data=st.data(), names=NEW_NAMES)
 def test_the_order_of_the_names_orders_the_rows_and_changes_none(data: st.DataObject, names: list[str]) -> None:
     order = data.draw(st.permutations(range(len(names))))
-    one, other = make_model(), make_model()
+    one, other = fresh(), fresh()
     inject(one, names, encoder=WordEncoder(), mapper="ridge", calibration=None)
     inject(other, [names[index] for index in order], encoder=WordEncoder(), mapper="ridge", calibration=None)
     rows, reordered = (read_rows(find_head(model).leaves[0])[len(NAMES) :] for model in (one, other))
@@ -147,8 +132,8 @@ def test_the_order_of_the_names_orders_the_rows_and_changes_none(data: st.DataOb
 @given(names=NEW_NAMES, mapper=st.sampled_from(["ridge", "kernel-ridge", "wavg", "mean-row"]))
 def test_what_is_stored_is_the_float32_prediction_rounded_once(names: list[str], mapper: str) -> None:
     """The same rows come out in every dtype, but for the rounding of the seen rows that they were learned from."""
-    single = make_model().to(torch.bfloat16).float()  # the values that a bfloat16 head holds
-    half = make_model(dtype=torch.bfloat16)
+    single = fresh().to(torch.bfloat16).float()  # the values that a bfloat16 head holds
+    half = fresh(dtype=torch.bfloat16)
     for model in (single, half):
         inject(model, names, encoder=WordEncoder(), mapper=mapper)
     assert torch.equal(single.fc.weight.to(torch.bfloat16), half.fc.weight)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.helpers import WordEncoder
-from timm_inject import explanation, inject, injection_record
+from timm_inject import inject, injection_record
+from timm_inject.calibration import explanation
 from timm_inject.injected.record import InjectionRecord
 
 ALL = [

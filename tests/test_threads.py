@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.helpers import WordEncoder, make_model
+from tests.helpers import NEW, WordEncoder, make_model
 from timm_inject import inject
 from timm_inject.head import find_head, growth, read_rows
 
-NEW = ["okapi", "electric scooter", "coyote"]
 JOBS = {
     "test_resnet": {"mapper": "icis", "seed": 1},
     "repvit_m0_9": {"mapper": "kernel-ridge", "seed": 2},
@@ -80,7 +79,7 @@ def global_settings() -> tuple[object, ...]:
 
 
 def test_a_failure_in_one_thread_leaves_the_other_alone() -> None:
-    alone, good, bad = make_model("test_resnet"), make_model("test_resnet"), make_model("test_resnet")
+    alone, good, bad = make_model(), make_model(), make_model()
     run_job(alone, "test_resnet")
     before = rows_of(bad)
 
@@ -97,7 +96,7 @@ def test_a_failure_in_one_thread_leaves_the_other_alone() -> None:
 
 
 def test_the_comparison_can_fail() -> None:
-    one, other = make_model("test_resnet"), make_model("test_resnet")
+    one, other = make_model(), make_model()
     inject(one, NEW, encoder=WordEncoder(), seed=1)
     inject(other, NEW, encoder=WordEncoder(), seed=2)
     assert not torch.equal(rows_of(one)[0], rows_of(other)[0])

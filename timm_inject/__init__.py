@@ -21,6 +21,7 @@ from timm_inject.errors import (
     HubTokenError,
     ImageError,
     InjectionWarning,
+    LanguageModelError,
     MapperError,
     SaveError,
     TimmInjectError,
@@ -34,7 +35,7 @@ from timm_inject.images import GzslScores, Prediction, classify, evaluate, harmo
 from timm_inject.inject import inject
 from timm_inject.injected import InjectedClass, InjectionRecord, injection_record, remove, rename
 from timm_inject.mappers import Mapper, mapper_names
-from timm_inject.text import DEFAULT_ENCODER, ClassText, PrecomputedEncoder, Sense, TextEncoder
+from timm_inject.text import DEFAULT_ENCODER, ClassText, LanguageModel, PrecomputedEncoder, Sense, SentenceEncoder, TextEncoder
 from timm_inject.verbs import explain, fit_mapper, look_up, self_score, texts_to_encode
 from timm_inject.version import __version__
 
@@ -60,6 +61,8 @@ __all__ = [
     "InjectedClass",
     "InjectionRecord",
     "InjectionWarning",
+    "LanguageModel",
+    "LanguageModelError",
     "Mapper",
     "MapperError",
     "PrecomputedEncoder",
@@ -67,6 +70,7 @@ __all__ = [
     "SaveError",
     "SelfScore",
     "Sense",
+    "SentenceEncoder",
     "TextEncoder",
     "TimmInjectError",
     "TrainedMapper",

@@ -1,4 +1,4 @@
-"""A small disk cache for what is slow to compute again: text embeddings, fitted mappers and pseudo-features.
+"""A small disk cache for what is slow or costly to make again: text embeddings, fitted mappers, pseudo-features, written texts.
 
 Files are safetensors, named by a hash of everything that determines their content, so an entry never goes stale. They are
 written aside and moved into place, so a killed process leaves no half-written entry, and two processes that
@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
 from timm_inject.errors import ArgumentValueError
-from timm_inject.files import expand_user, written_beside
+from timm_inject.io import expand_user, written_beside
 
 __all__ = [
     "CACHE_KINDS",
@@ -31,10 +31,14 @@ __all__ = [
     "content_key",
     "inspect_cache",
     "load_or_compute",
+    "load_or_compute_text",
 ]
 
 CACHE_VARIABLE = "TIMM_INJECT_CACHE"
-CACHE_KINDS = ("embeddings", "mappers", "features")
+CACHE_KINDS = ("embeddings", "mappers", "features", "texts")
+# The last to be dropped: these are small, and what a language model wrote may have cost money.
+_KEPT_LONGEST = "texts"
+_TEXT = "utf-8"
 _MAX_BYTES = 512_000_000
 # What a killed process left behind: nothing takes so long to write.
 _STALE_SECONDS = 3600.0
@@ -113,6 +117,12 @@ def load_or_compute(kind: str, key: str, compute: Callable[[], Mapping[str, torc
     return tensors
 
 
+def load_or_compute_text(key: str, compute: Callable[[], str]) -> str:
+    """The same for one text, an entry of the kind "texts"."""
+    entry = load_or_compute("texts", key, lambda: {_TEXT: torch.tensor(list(compute().encode()), dtype=torch.uint8, device="cpu")})
+    return bytes(entry[_TEXT].tolist()).decode()
+
+
 def inspect_cache() -> CacheReport:
     """Say what lies in the cache."""
     directory = cache_directory()
@@ -150,7 +160,8 @@ def _write_atomically(path: Path, tensors: Tensors) -> None:
 def _drop_oldest(directory: Path) -> None:
     """Keep the entries that were used last, up to the size limit, and clear away what killed processes left."""
     total = 0
-    for used, size, path in sorted(_files(directory), reverse=True):
+    last_to_go_first = sorted(_files(directory), key=lambda file: (file[2].parent.name == _KEPT_LONGEST, *file), reverse=True)
+    for used, size, path in last_to_go_first:
         is_stale = path.suffix == ".tmp" and time.time() - used > _STALE_SECONDS
         total += size
         if is_stale or (total > _MAX_BYTES and path.suffix != ".tmp"):

@@ -21,6 +21,7 @@ __all__ = [
     "HubTokenError",
     "ImageError",
     "InjectionWarning",
+    "LanguageModelError",
     "MapperError",
     "SaveError",
     "TimmInjectError",
@@ -62,6 +63,10 @@ class DescriptionError(TimmInjectError, ValueError):
 
 class EncoderError(TimmInjectError, RuntimeError):
     """The text encoder could not be loaded, or returned something that is not one finite vector a text."""
+
+
+class LanguageModelError(TimmInjectError, OSError):
+    """The language model that is to write descriptions cannot be reached, refuses, or keeps failing."""
 
 
 class UnsupportedHeadError(TimmInjectError, ValueError):

@@ -20,6 +20,7 @@ from timm_inject.calibration import (
     estimate_names,
     leans_on,
     rows_at_once,
+    settle_calibration,
 )
 from timm_inject.errors import ArgumentTypeError, InjectionWarning, WeakClassWarning, join_problems, list_some
 from timm_inject.head import resize_head
@@ -49,6 +50,8 @@ __all__ = ["inject"]
 # Below this estimate `inject` warns. Real photos of names so estimated: docs/benchmarks.md.
 WEAK = 0.25
 _LEANS_SHOWN = 5
+# Cosine of descriptors. Of ImageNet-1k's classes only the Norfolk and the Norwich terrier are so near to each other.
+_NEARLY_THE_SAME = 0.93
 # Below this many seen classes `inject` warns: in the paper's curve T1 on CUB falls from 60.9 (150) to 29.5 (25) and 14.3 (12).
 FEW_SEEN = 25
 
@@ -82,9 +85,9 @@ def inject(
             by name, for new or seen classes, beside what is looked up: a text or several; the WordNet id of the sense to take; or
             `[id, text]`. A callable `names -> texts`, such as `LanguageModel`, writes texts for the classes that the lexicon
             lacks. None uses names alone.
-        encoder: A sentence-transformers model id or folder, or an object with `encode(list[str]) -> array (n, dim)`. None
-            takes `sentence-transformers/all-MiniLM-L6-v2`. Embeddings that were computed before do too: a mapping
-            text -> vector, a `PrecomputedEncoder` or its file; see `texts_to_encode`.
+        encoder: A sentence-transformers model (its id, its folder, or loaded; with a prompt, a `SentenceEncoder`), or
+            an object with `encode(list[str]) -> array (n, dim)`. None takes `sentence-transformers/all-MiniLM-L6-v2`. Embeddings
+            that were computed before do too: a mapping text -> vector, a `PrecomputedEncoder` or its file; see `texts_to_encode`.
         mapper: A name from the registry, `timm_inject.mapper_names()`; or a mapper that `fit_mapper` trained for this model, its
             folder, or its id on the Hub.
         calibration: How new rows compete with the seen ones, chosen without images. "balanced": the offset with the best harmonic
@@ -103,10 +106,10 @@ def inject(
         time, of the same layers.
 
     Warns:
-        InjectionWarning: The patched model can't be saved as it is, with what to do.
-        WeakClassWarning: Names are unlikely to work, with the share of their images that each may win (the record holds the
-            figure of every name as `confidence`), for classes injected before where that is new; or nothing but their name is
+        WeakClassWarning: Names are unlikely to work, for classes injected before where that is new; or nothing but their name is
             known, where the seen classes have descriptions; or the head knows fewer than 25 classes.
+        InjectionWarning: A name has two likely senses, or says almost the same as a class that the model has; or the patched
+            model can't be saved as it is.
 
     Raises:
         TimmInjectError: One of its subclasses, with what came, what was expected and how to fix it; the model is then
@@ -122,6 +125,7 @@ def inject(
     trained = find_trained_mapper(mapper)
     mapper = _check_mapper(trained.facts.mapper if trained else mapper)
     check_calibration(calibration)
+    settled = settle_calibration(calibration, create_mapper(mapper))
     problem = pose_problem(
         model,
         unseen_class_names,
@@ -133,13 +137,13 @@ def inject(
     )
     _warn_of_unsaveable(problem)
     if problem.num_seen < MIN_CLASSES:  # none can be hidden; `_warn_of_weak` says so
-        calibration = None
+        settled = None
     fitted = problem.take_trained(trained) if trained else []
     seen_descriptors = trained.descriptors if trained else problem.encode_seen(progress)
     made = {
         "encoder": problem.encoder.encoder_id,
         "mapper": mapper,
-        "calibration": calibration,
+        "calibration": settled,
         "activation": problem.activation,
         "seed": seed,
     }
@@ -151,18 +155,18 @@ def inject(
         [*earlier.texts, *problem.unseen_texts], problem.encoder, progress, seen_descriptors=seen_descriptors
     )
     fitted = fitted or problem.fit(mapper, seen_descriptors, unseen_descriptors=unseen_descriptors, progress=progress)
-    predicted = [_predict(layer, unseen_descriptors, calibration) for layer in fitted]
+    predicted = [_predict(layer, unseen_descriptors, settled) for layer in fitted]
     new_rows = [part.rows for part in predicted]
     written = written_rows(problem.head, new_rows)
     hashes = [
         {"row_hash": digest, "rounded_hashes": rounded}
         for digest, rounded in zip(hash_rows(written), hash_rounded_rows(written), strict=True)
     ]
-    outlooks = _look_ahead(problem, fitted[0], unseen_descriptors, new_rows[0], calibration)
+    outlooks = _look_ahead(problem, fitted[0], unseen_descriptors, new_rows[0], settled)
     record = _make_record(problem, made, predicted[0].self_score, settings, earlier, hashes, outlooks)
     _warn_of_weak(record, problem)
     if descriptions is not None:
-        _warn_of_undescribed(problem)
+        _warn_of_texts(problem, seen_descriptors, unseen_descriptors[len(earlier.texts) :])
     kept, appended = earlier.merge(problem.head, new_rows)
     num_known = len(problem.names) - len(problem.unseen_texts)
     labels = label_config(problem.model, problem.names[:num_known], problem.names[num_known:])
@@ -233,15 +237,38 @@ def _warn_of_unsaveable(problem: Problem) -> None:
         )
 
 
-def _warn_of_undescribed(problem: Problem) -> None:
-    bare = [text.name for text in problem.unseen_texts if not text.descriptions]
-    described = sum(bool(text.descriptions) for text in problem.seen_texts)
-    if bare and 2 * described >= len(problem.seen_texts):
+def _warn_of_texts(problem: Problem, seen_descriptors: Tensor, new_descriptors: Tensor) -> None:
+    """Say which names may not mean what the user means, are not described, or say what a known class says."""
+    texts = problem.unseen_texts
+    bare = [text.name for text in texts if not text.descriptions]
+    if bare and 2 * sum(bool(text.descriptions) for text in problem.seen_texts) >= problem.num_seen:
         warnings.warn(
-            f"No description was found for {len(bare)} of {len(problem.unseen_texts)} new classes: "
-            f"{list_some(repr(name) for name in bare)}. Names alone do much worse. Look for a spelling that timm's definitions "
-            "have, or describe what can be seen of them (`descriptions=`).",
+            f"No description was found for {len(bare)} of {len(texts)} new classes: {list_some(map(repr, bare))}. Names alone do "
+            "much worse. Try another word for it, or describe what can be seen of them (`descriptions=`).",
             WeakClassWarning,
+            stacklevel=3,
+        )
+    ambiguous = [(text, other) for text in texts if text.sense for other in text.alternatives[:1] if other.sentence]
+    if ambiguous:
+        shown = list_some(f"{text.name!r} is taken as {text.kind}, not as {other.names[0]!r}" for text, other in ambiguous)
+        warnings.warn(
+            f"{len(ambiguous)} of {len(texts)} names have two likely senses: {shown}. If the other one is meant, use its name, or "
+            "a hint in brackets such as 'crane (machine)'; `look_up` shows all senses.",
+            InjectionWarning,
+            stacklevel=3,
+        )
+    nearest = (new_descriptors @ seen_descriptors.T).max(1)
+    alike = [
+        (text.name, problem.names[index].name)
+        for text, index, cosine in zip(texts, nearest.indices.tolist(), nearest.values.tolist(), strict=True)
+        if cosine > _NEARLY_THE_SAME
+    ]
+    if alike:
+        shown = list_some(f"{name!r} and {known!r}" for name, known in alike)
+        warnings.warn(
+            f"{len(alike)} of {len(texts)} new classes say almost the same as a class that the model has: {shown}. The two will "
+            "share their images. Leave the new one out, or describe what tells them apart (`descriptions=`).",
+            InjectionWarning,
             stacklevel=3,
         )
 

@@ -17,8 +17,8 @@ from timm_inject.text import (
     ClassName,
     ClassText,
     Descriptions,
+    EncoderHandle,
     EncoderSource,
-    LoadedEncoder,
     ProgressCallback,
     encode_descriptors,
     resolve_class_texts,
@@ -54,7 +54,7 @@ class Problem:
     names: tuple[ClassName, ...]
     seen_texts: tuple[ClassText, ...]
     unseen_texts: tuple[ClassText, ...]
-    encoder: LoadedEncoder
+    encoder: EncoderHandle
     activation: Activation
     seed: int
 

@@ -14,6 +14,7 @@ from timm_inject.calibration import (
     check_calibration,
     explain_row,
     score_hidden_classes,
+    settle_calibration,
 )
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, list_some
 from timm_inject.head import find_head, read_rows, unwrap_model
@@ -132,7 +133,7 @@ def self_score(
     name = trained.facts.mapper if trained else mapper
     if not isinstance(name, str):
         raise ArgumentTypeError(f"`mapper` must be a name from the registry, got {type(mapper).__name__}.")
-    create_mapper(name)
+    calibration = settle_calibration(calibration, create_mapper(name))
     problem = pose_problem(
         model,
         seen_class_names=seen_class_names,

@@ -1,1 +1,1 @@
-"""How fast the package is, measured against what one would run instead. `timm-inject benchmark speed`."""
+"""How fast the package is, measured against what one would run instead."""

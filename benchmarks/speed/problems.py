@@ -1,28 +1,21 @@
 """Heads to fit on: real rows where the packaged models have them, else made-up ones with a real head's spectrum."""
 
-from __future__ import annotations
-
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from benchmarks.errors import BenchmarkDataError
-from timm_inject.text import ClassName, resolve_seen_class_names
-from timm_inject.text import resolve_class_texts
-from timm_inject.text import encode_descriptors
-from timm_inject.text import LoadedEncoder, resolve_encoder
+from benchmarks import BenchmarkDataError
+from benchmarks.descriptors import encode_names
 from timm_inject.head import find_head, read_rows
 from timm_inject.mappers import normalize
 from timm_inject.offline import create_packaged_model
-
-__all__ = ["FitProblem", "QuickEncoder", "make_problem", "quick_encoder", "score_rows"]
+from timm_inject.text import ClassName, resolve_seen_class_names
 
 _REAL_MODEL, _REAL_SIZE = "tf_efficientnet_lite0", (1000, 1281)
-_LABEL_SETS = ("imagenet-1k", "imagenet-12k", "imagenet-21k-goog")
+_LABEL_SETS = {1000: "imagenet-1k", 11_821: "imagenet-12k", 21_843: "imagenet-21k-goog"}
 _HIDDEN_SHARE, _MAX_HIDDEN = 0.1, 500
 # Of the made-up rows: how much of a row its descriptor tells. Set so that held-out cosines are near those on real rows.
 _TOLD_SHARE = 0.4
@@ -44,13 +37,9 @@ class QuickEncoder:
 
 @dataclass(frozen=True, slots=True)
 class FitProblem:
-    """What a mapper learns from, and hidden classes to try it on.
+    """What a mapper learns from, (num_classes, dim), and hidden classes to try it on, (num_hidden, dim).
 
     Attributes:
-        descriptors: (num_classes, descriptor_dim).
-        rows: (num_classes, row_dim).
-        hidden_descriptors: (num_hidden, descriptor_dim).
-        hidden_rows: (num_hidden, row_dim).
         is_real: Whether the rows are a trained head's.
     """
 
@@ -59,12 +48,6 @@ class FitProblem:
     hidden_descriptors: Tensor
     hidden_rows: Tensor
     is_real: bool
-
-
-def quick_encoder() -> LoadedEncoder:
-    """`QuickEncoder`, without a cache."""
-    encoder = QuickEncoder()
-    return LoadedEncoder("quick", None, lambda: encoder)
 
 
 def make_problem(num_classes: int, row_dim: int) -> FitProblem:
@@ -78,8 +61,7 @@ def make_problem(num_classes: int, row_dim: int) -> FitProblem:
     num_hidden = max(2, min(_MAX_HIDDEN, round(_HIDDEN_SHARE * num_classes)))
     # A real head has no classes to spare: of its thousand a tenth is hidden, and the rest is learned from.
     total = num_classes if is_real else num_classes + num_hidden
-    encoder = resolve_encoder(None) if num_classes <= _REAL_SIZE[0] else quick_encoder()
-    descriptors = encode_descriptors(resolve_class_texts(_names(total), [])[0], encoder)
+    descriptors = encode_names(class_names(total), None if num_classes <= _REAL_SIZE[0] else QuickEncoder())
     rows = real if is_real else _made_up_rows(descriptors, row_dim, torch.linalg.svdvals(real - real.mean(0)))
     order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
     hidden, kept = order[:num_hidden], order[num_hidden:].sort().values
@@ -99,16 +81,13 @@ def score_rows(predicted: Tensor, problem: FitProblem) -> dict[str, float]:
     return {"cosine": cosine_similarity(own, true, dim=1).mean().item(), "found": found}
 
 
-def _names(count: int) -> Sequence[ClassName]:
-    sizes = {1000: 0, 11821: 1, 21843: 2}
-    label_set = next((_LABEL_SETS[place] for size, place in sizes.items() if count <= size), _LABEL_SETS[-1])
-    size = next(size for size, place in sizes.items() if _LABEL_SETS[place] == label_set)
-    names = resolve_seen_class_names(None, size, label_set)
+def class_names(count: int) -> list[ClassName]:
+    """So many classes of the smallest ImageNet that has them; up to 500 more than the largest has are made-up kinds."""
+    size = next((size for size in _LABEL_SETS if count <= size), max(_LABEL_SETS))
     if count > size + _MAX_HIDDEN:
         raise BenchmarkDataError(f"A head of {count} classes is more than ImageNet has names for, {size}.")
-    # A few hidden classes more than there are names: made-up kinds of the first ones.
-    more = [ClassName(f"other {name.name}") for name in names[: max(0, count - size)]]
-    return [*names, *more][:count]
+    names = list(resolve_seen_class_names(None, size, _LABEL_SETS[size]))
+    return [*names, *(ClassName(f"other {name.name}") for name in names)][:count]
 
 
 def _made_up_rows(descriptors: Tensor, row_dim: int, spectrum: Tensor) -> Tensor:

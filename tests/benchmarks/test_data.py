@@ -1,20 +1,22 @@
-"""Reading the benchmarks' files: both MATLAB formats, indices, word vectors, and what is said when something is wrong."""
+"""Reading the benchmarks' files: MATLAB's, indices, word vectors, and what is said when something is wrong."""
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.descriptors import class_name_of, dataset_descriptors, imagenet_vectors
-from benchmarks.errors import BenchmarkDataError, BenchmarkFileError
+from benchmarks import BenchmarkDataError, BenchmarkFileError
+from benchmarks.descriptors import dataset_descriptors, imagenet_descriptors
 from benchmarks.synthetic import DatasetSize, write_synthetic
-from benchmarks.xlsa17 import is_published_data, load_xlsa17
+from benchmarks.xlsa17 import load_xlsa17
+from tests.helpers import WordEncoder
+from timm_inject.text import ClassName
 
 scipy_io = pytest.importorskip("scipy.io")
-pytest.importorskip("h5py")
 
 # Six images of three classes; MATLAB counts from 1 and keeps an image in a column.
 FEATURES = np.arange(12, dtype=np.float64).reshape(2, 6)
@@ -34,36 +36,16 @@ def content(**changes):
     } | changes
 
 
-def write_v5(folder, **changes):
+def write_files(folder, **changes):
     folder.mkdir(parents=True, exist_ok=True)
     values = content(**changes)
     scipy_io.savemat(folder / "res101.mat", {name: values.pop(name) for name in ("features", "labels")})
     scipy_io.savemat(folder / "att_splits.mat", values)
 
 
-def write_v73(folder):
-    """As MATLAB does it: dimensions in the other order, texts as references, 512 bytes of header."""
-    import h5py
-
-    folder.mkdir(parents=True, exist_ok=True)
-    values = content()
-    names = values.pop("allclasses_names")
-    with h5py.File(folder / "res101.mat", "w", userblock_size=512) as file:
-        for name in ("features", "labels"):
-            file[name] = values.pop(name).T
-    with h5py.File(folder / "att_splits.mat", "w", userblock_size=512) as file:
-        for name, value in values.items():
-            file[name] = value.T
-        cells = file.create_dataset("allclasses_names", (1, 3), dtype=h5py.ref_dtype)
-        for index, name in enumerate(names[:, 0]):
-            codes = np.array([ord(letter) for letter in name], dtype=np.uint16)[:, None]
-            cells[0, index] = file.create_dataset(f"#refs#/{index}", data=codes).ref
-
-
-@pytest.mark.parametrize("write", [write_v5, write_v73])
 @pytest.mark.parametrize("inner", ["", "CUB"])
-def test_both_formats_and_both_places(tmp_path, write, inner):
-    write(tmp_path / inner)
+def test_files_are_read_from_both_places(tmp_path, inner):
+    write_files(tmp_path / inner)
     dataset = load_xlsa17(tmp_path, "cub")
     assert dataset.features.tolist() == FEATURES.T.tolist()
     assert dataset.features.dtype == torch.float32
@@ -75,7 +57,7 @@ def test_both_formats_and_both_places(tmp_path, write, inner):
     assert dataset.unseen_classes.tolist() == [1]
     # Logit order: seen classes first, so class 2 is logit 1 and the unseen class 1 is logit 2.
     assert dataset.targets(torch.arange(6)).tolist() == [0, 0, 1, 1, 2, 2]
-    assert not is_published_data(dataset)
+    assert not dataset.is_published
 
 
 def test_a_missing_file_is_named_with_where_it_is_published_and_where_we_looked(tmp_path):
@@ -113,14 +95,14 @@ def test_a_missing_file_is_named_with_where_it_is_published_and_where_we_looked(
     ],
 )
 def test_a_wrong_file_is_told(tmp_path, changes, message):
-    write_v5(tmp_path, **changes)
+    write_files(tmp_path, **changes)
     with pytest.raises(BenchmarkDataError) as caught:
         load_xlsa17(tmp_path, "cub")
     assert str(caught.value) == message.format(tmp_path)
 
 
 def test_a_file_without_the_variable_and_one_that_is_no_matlab_file(tmp_path):
-    write_v5(tmp_path)
+    write_files(tmp_path)
     scipy_io.savemat(tmp_path / "att_splits.mat", {"att": ATT})
     with pytest.raises(BenchmarkDataError, match="lacks the variables allclasses_names, trainval_loc"):
         load_xlsa17(tmp_path, "cub")
@@ -131,7 +113,7 @@ def test_a_file_without_the_variable_and_one_that_is_no_matlab_file(tmp_path):
 
 @pytest.fixture
 def dataset(tmp_path):
-    write_v5(tmp_path / "CUB")
+    write_files(tmp_path / "CUB")
     return load_xlsa17(tmp_path, "cub")
 
 
@@ -149,22 +131,25 @@ def write_vectors(folder, names=NAMES[::-1]):
 @pytest.mark.parametrize("place", ["class_embeddings", "embeddings", "../class_embeddings"])
 def test_vectors_are_matched_by_class_name(tmp_path, dataset, place):
     write_vectors(tmp_path / "root" / place)
-    vectors = dataset_descriptors(dataset, "wiki2vec", data_root=tmp_path / "root")
+    vectors = dataset_descriptors(dataset, "wiki2vec", tmp_path / "root")
     assert torch.equal(vectors, torch.eye(4)[[2, 1, 0]])
-    assert torch.equal(imagenet_vectors("wiki2vec", tmp_path / "root"), torch.eye(5))
+    classes = [ClassName(f"class {index}") for index in range(5)]
+    assert torch.equal(imagenet_descriptors(classes, "wiki2vec", tmp_path / "root"), torch.eye(5))
+    with pytest.raises(BenchmarkDataError, match="There are 5 published wiki2vec vectors, and the head has 4 classes."):
+        imagenet_descriptors(classes[1:], "wiki2vec", tmp_path / "root")
 
 
 def test_attributes_have_length_1(dataset, tmp_path):
-    lengths = dataset_descriptors(dataset, "att", data_root=tmp_path).norm(dim=1)
+    lengths = dataset_descriptors(dataset, "att", tmp_path).norm(dim=1)
     assert torch.allclose(lengths, torch.ones(3))
 
 
 def test_missing_and_wrong_vectors_are_told(tmp_path, dataset):
     with pytest.raises(BenchmarkFileError, match=r"'conceptnet/CUB_cn_sum_list.npy' is in none of .*ImageFreeZSL"):
-        dataset_descriptors(dataset, "conceptnet", data_root=tmp_path)
+        dataset_descriptors(dataset, "conceptnet", tmp_path)
     write_vectors(tmp_path / "embeddings", NAMES[:2])
     with pytest.raises(BenchmarkDataError, match="The wiki2vec vectors of CUB lack 1 classes, such as 'abbey'."):
-        dataset_descriptors(dataset, "wiki2vec", data_root=tmp_path)
+        dataset_descriptors(dataset, "wiki2vec", tmp_path)
 
 
 def test_a_name_list_cannot_run_code(tmp_path, dataset):
@@ -178,14 +163,29 @@ def test_a_name_list_cannot_run_code(tmp_path, dataset):
     header = path.read_bytes()[:128]
     path.write_bytes(header + pickle.dumps(Evil()))
     with pytest.raises(BenchmarkDataError, match="only numpy arrays are let in"):
-        dataset_descriptors(dataset, "wiki2vec", data_root=tmp_path)
+        dataset_descriptors(dataset, "wiki2vec", tmp_path)
     assert not (tmp_path / "ran").exists()
     np.load(path, allow_pickle=True)  # proves that the file would have
     assert (tmp_path / "ran").exists()
 
 
-def test_labels_as_a_person_writes_them():
-    assert [class_name_of(name) for name in NAMES] == ["Black footed Albatross", "grizzly bear", "abbey"]
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"), ("Black footed Albatross",)),
+        (("grizzly+bear", "killer+whale", "antelope"), ("grizzly bear", "antelope")),
+    ],
+)
+def test_names_are_encoded_as_a_person_writes_them(dataset, tmp_path, labels, names):
+    class Recorder(WordEncoder):
+        def encode(self, sentences):
+            texts.extend(sentences)
+            return super().encode(sentences)
+
+    texts: list[str] = []
+    assert len(dataset_descriptors(replace(dataset, class_names=labels), "names", tmp_path, Recorder())) == 3
+    assert all(any(name in text for text in texts) for name in names)
+    assert not any("+" in text or "00" in text for text in texts)
 
 
 def test_synthetic_files_are_a_dataset(tmp_path):
@@ -209,4 +209,4 @@ def test_real_files():
     assert (len(dataset.seen_classes), len(dataset.unseen_classes)) == (73, 27)
     assert [len(part) for part in (dataset.train_seen, dataset.test_seen, dataset.test_unseen)] == [3432, 860, 1610]
     # wiki2vec has all 200 classes in an order of its own; names decide.
-    assert dataset_descriptors(dataset, "wiki2vec", data_root=DATA / "cub100").shape == (100, 300)
+    assert dataset_descriptors(dataset, "wiki2vec", DATA / "cub100").shape == (100, 300)

@@ -2,23 +2,25 @@ import pytest
 import torch
 
 from benchmarks.estimates import bins_table, class_groups, estimate_points, estimate_units
-from benchmarks.heldout import HeldOutBenchmark, HeldOutHead
+from benchmarks.heldout import HeldOutBenchmark
+from benchmarks.images import ImageHead
 from benchmarks.results import Result, ResultStore, Setting
 from benchmarks.units import run_units
 from tests.helpers import WordEncoder, related_classes
-from timm_inject.text.encoder import resolve_encoder
-from timm_inject.text.names import ClassName
+from timm_inject.text import ClassName, Sense, resolve_encoder
 
 
 def test_groups_are_neighbours_in_wordnet_or_random():
-    wnids = [f"n{number:08d}" for number in (5, 1, 4, 2, 3, 0, 6)]
-    groups = class_groups(wnids, size=2, num_random=3, seed=0)
+    names = [ClassName(f"class {number}", Sense((), wnid=f"n{number:08d}")) for number in (5, 1, 4, 2, 3, 0, 6)]
+    groups = class_groups(names, size=2, num_random=3, seed=0)
     assert [group.classes for group in groups if group.kind == "neighbours"] == [(5, 1), (3, 4), (2, 0)]
     random = [group.classes for group in groups if group.kind == "random"]
     assert len(random) == 3
     assert all(len(set(classes)) == 2 and set(classes) <= set(range(7)) for classes in random)
-    assert class_groups(wnids, 2, 3, 0) == groups != class_groups(wnids, 2, 3, 1)
-    assert [len(group.classes) for group in class_groups([str(i) for i in range(500)], 100, 4, 0)] == [100] * 9 + [200] * 2
+    assert class_groups(names, 2, 3, 0) == groups != class_groups(names, 2, 3, 1)
+    assert [len(group.classes) for group in class_groups([ClassName(str(i)) for i in range(500)], 100, 4, 0)] == [100] * 9 + [
+        200
+    ] * 2
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +29,9 @@ def results():
     labels = torch.arange(40).repeat(3)
     features = rows[labels, :23] + 0.3 * torch.randn(120, 23, generator=torch.Generator().manual_seed(0))
     names = [ClassName(f"thing {index % 7} {index}") for index in range(40)]
-    benchmark = HeldOutBenchmark(HeldOutHead("head", rows, names, features, labels), resolve_encoder(WordEncoder()))
+    benchmark = HeldOutBenchmark(ImageHead("head", rows, names, features, labels), resolve_encoder(WordEncoder()))
     store = ResultStore(None)
-    run_units(estimate_units(benchmark, "lemma", class_groups(benchmark.wnids, 10, 2, 0), 0), store)
+    run_units(estimate_units(benchmark, class_groups(names, 10, 2, 0), 0), store)
     return list(store)
 
 
@@ -44,7 +46,7 @@ def test_each_group_is_measured_once(results):
 
 
 def test_table_of_bins():
-    setting = Setting("imagenet-heldout", "groups", "random", "lemma", "icis", "harmonic", 0)
+    setting = Setting("imagenet", "groups", "random", "lemma", "icis", "harmonic", 0)
     notes = {"names 0": 2.0, "foretold 0": 0.2, "real 0": 0.3, "names 4": 1.0, "foretold 4": 0.9, "real 4": 0.8}
     table = bins_table([Result(setting, notes=notes), Result(setting, notes=notes)])
     assert "| 0 to 20 | 4 | 10.0 | 15.0 |" in table

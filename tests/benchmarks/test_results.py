@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.errors import BenchmarkDataError
-from benchmarks.report import glance_table, image_links, replace_blocks, summary_records
-from benchmarks.results import Result, ResultStore, Setting, code_fingerprint, run_unit, summarize
+from benchmarks import BenchmarkDataError
+from benchmarks.report import glance_table, summary_records
+from benchmarks.results import Result, ResultStore, Setting, code_fingerprint, summarize
+from benchmarks.session import image_links, replace_blocks
 from benchmarks.units import Unit, run_units
 from timm_inject.errors import ArgumentValueError
 
@@ -78,16 +79,19 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_units([unit(0, lambda: [result(0)]), unit(1, stop), unit(2, lambda: [result(2)])], ResultStore(path))
     assert [entry.setting.seed for entry in ResultStore(path)] == [0]
-    assert run_unit(ResultStore(path), [SETTING], stop) == []
+    run_units([unit(0, stop)], ResultStore(path))  # which is there
 
 
 def test_other_code_is_measured_again(tmp_path, monkeypatch):
     store = ResultStore(tmp_path / "results.jsonl")
-    (measured,) = run_unit(store, [SETTING], lambda: [result()])
-    assert measured.code == code_fingerprint(SETTING)
-    assert run_unit(store, [SETTING], lambda: [result()]) == []
-    monkeypatch.setattr("benchmarks.results.code_fingerprint", lambda setting: "other")
-    assert run_unit(store, [SETTING], lambda: [result()])[0].code == "other"
+    measured = []
+    for _ in range(2):
+        run_units([unit(0, lambda: [result()])], store, lambda unit, results, *_: measured.append([r.code for r in results]))
+    assert measured == [[code_fingerprint(SETTING)], []]
+    for module in ("results", "units"):
+        monkeypatch.setattr(f"benchmarks.{module}.code_fingerprint", lambda setting: "other")
+    run_units([unit(0, lambda: [result()])], store)
+    assert [entry.code for entry in store] == ["other"]
 
 
 def test_work_on_other_mappers_keeps_the_slow_recipes_raw_results():

@@ -143,15 +143,15 @@ def test_area_does_not_move_with_an_offset_but_h_does():
     assert other.moved_share > plain.moved_share
 
 
-def test_thinned_curve_keeps_its_ends():
+def test_points_of_a_curve_keep_its_ends():
     logits = torch.randn(500, 5, generator=torch.Generator().manual_seed(2))
     target = torch.arange(500) % 5
     curve = seen_unseen_curve(logits, target, 3)
-    thin = curve.thinned(11)
-    assert len(thin.unseen) == 11
-    assert (thin.unseen[0], thin.seen[-1]) == (0.0, 0.0)
-    assert (thin.unseen[-1], thin.seen[0]) == (curve.unseen[-1], curve.seen[0])
-    assert curve.thinned(10_000) is curve
+    points = curve.points(11)
+    assert len(points) == 11
+    assert points[0] == (0.0, round(curve.seen[0].item(), 5))
+    assert points[-1] == (round(curve.unseen[-1].item(), 5), 0.0)
+    assert len(curve.points(10_000)) == len(curve.unseen)
 
 
 def test_logits_with_and_without_bias():

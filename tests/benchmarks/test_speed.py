@@ -6,15 +6,14 @@ import timm
 import torch
 from torch import nn
 
+from benchmarks import BenchmarkDataError
 from benchmarks.speed import tables
-from benchmarks.speed.problems import make_problem, score_rows
-from benchmarks.speed.records import Measurement, measure_apart, read_results, write_results
-from benchmarks.speed.sections import operations
-from benchmarks.speed.tables import speed_tables
-from benchmarks.speed.worker import STAGES, TASKS
-from tests.helpers import needs_offline
-from timm_inject import cli
-from timm_inject.mappers.registry import create_mapper
+from benchmarks.speed.problems import class_names, make_problem, score_rows
+from benchmarks.speed.run import operations, read_results, write_results
+from benchmarks.speed.tables import Measurement, speed_tables
+from benchmarks.speed.worker import STAGES, TASKS, find_function, measure_apart
+from tests.helpers import needs_offline, run_benchmark
+from timm_inject.mappers import create_mapper
 
 pytestmark = needs_offline
 FACTS = {
@@ -63,11 +62,9 @@ def test_measurements_of_other_sections_stay(tmp_path):
 
 
 def test_every_stage_is_a_function_of_the_pipeline():
-    import timm_inject
-
-    assert timm_inject.inject
-    module = sys.modules["timm_inject.inject"]
-    assert all(callable(getattr(module, name)) for name in STAGES.values())
+    places = [find_function(place) for places in STAGES.values() for place in places]
+    assert all(callable(getattr(module, name)) for module, name in places)
+    assert find_function("inject:inject") == (sys.modules["timm_inject.inject"], "inject")
 
 
 @pytest.mark.parametrize("size", [(73, 2049), pytest.param((1200, 300), marks=pytest.mark.slow)])
@@ -95,6 +92,16 @@ def test_real_rows_where_there_are_some_and_scores(shared_cache):
     assert score_rows(problem.hidden_rows, problem) == {"cosine": pytest.approx(1.0), "found": 1.0}
 
 
+def test_names_are_those_of_the_smallest_imagenet_that_has_so_many():
+    assert len(class_names(73)) == 73
+    assert class_names(1000)[0] == class_names(73)[0]
+    names = class_names(21_900)
+    assert len(names) == 21_900
+    assert names[-1].name.startswith("other ")
+    with pytest.raises(BenchmarkDataError, match="A head of 30000 classes is more than ImageNet has names for, 21843."):
+        class_names(30_000)
+
+
 def test_operations_tell_layers_apart():
     layer, inputs = nn.Linear(8, 3), torch.rand(2, 8)
     assert operations(layer, inputs) == operations(nn.Linear(8, 3), inputs) != []
@@ -103,13 +110,14 @@ def test_operations_tell_layers_apart():
 
 
 def test_a_head_is_read_or_refused(capsys, tmp_path):
-    assert cli.main(["benchmark", "speed", "--heads", "1000by1281", "--output", str(tmp_path)]) == 2
-    assert "A head is written classes x row width, such as 1000x1281, at least 10x2; got '1000by1281'." in capsys.readouterr().err
-    assert cli.main(["benchmark", "speed", "--counts", "0", "--output", str(tmp_path)]) == 2
+    code, _, err = run_benchmark(capsys, "speed", "--heads", "1000by1281", "--output", tmp_path)
+    assert code == 2
+    assert "A head is written classes x row width, such as 1000x1281, at least 10x2; got '1000by1281'." in err
+    assert run_benchmark(capsys, "speed", "--counts", "0", "--output", tmp_path)[0] == 2
 
 
 def test_the_glance_sets_fits_beside_the_recipe_and_adds_up_what_inject_loads():
-    stages = {f"{stage}_seconds": 1.0 for stage in tables._STAGE_COLUMNS}
+    stages = {f"{stage}_seconds": 1.0 for stage in tables.STAGE_COLUMNS}
     lines = [
         Measurement("fit", "73 x 2049", "icis", {"fit_seconds": 0.5}),
         Measurement("fit", "73 x 2049", "icis-paper", {"fit_seconds": 50.0, "epochs": 300.0}),
@@ -130,15 +138,16 @@ def test_tasks_run_apart():
     assert answer["fit_seconds"] > 0
     assert answer["import timm_seconds"] > answer["import timm_inject_seconds"] > 0
     assert -1 <= answer["cosine"] <= 1
-    assert set(TASKS) == {"fit", "recipe-batches", "bounds", "inject", "names", "text"}
+    assert set(TASKS) == {"fit", "recipe_batches", "bounds", "inject", "names", "text"}
 
 
 @pytest.mark.slow
 def test_the_whole_command(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- benchmark:speed -->\n<!-- /benchmark:speed -->\nafter\n")
-    options = ["--heads", "40x30", "--full-recipe", "--counts", "10", "1200", "--photos", "32", "--update-readme", str(page)]
-    assert cli.main(["benchmark", "speed", *options, "--output", str(tmp_path / "out")]) == 0
+    options = ["--heads", "40x30", "--full-recipe", "--counts", "10", "1200", "--photos", "32", "--update-readme", page]
+    code, _, err = run_benchmark(capsys, "speed", *options, "--output", tmp_path / "out")
+    assert code == 0, err
     sections = [line.section for line in read_results(tmp_path / "out" / "speed.json")]
     assert list(dict.fromkeys(sections)) == ["fit", "inject", "names", "inference", "evaluate"]
     text = page.read_text()
@@ -147,7 +156,7 @@ def test_the_whole_command(tmp_path, capsys):
     assert "NO" not in text.split("#### The patched model")[1].split("####")[0].replace("NOT", "")
     assert timm.__version__ in text
     # One section anew keeps the others.
-    capsys.readouterr()
-    assert cli.main(["benchmark", "speed", "--sections", "inference", "--output", str(tmp_path / "out"), "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
+    code, out, _ = run_benchmark(capsys, "speed", "--sections", "inference", "--output", tmp_path / "out", "--json")
+    assert code == 0
+    document = json.loads(out)
     assert {line["section"] for line in document["measurements"]} == set(sections)

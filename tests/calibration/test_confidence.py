@@ -4,17 +4,23 @@ import warnings
 
 import pytest
 import torch
+from timm_inject.calibration.confidence import NameEstimates, estimate_names
 from torch.nn.functional import normalize
 
 from tests.helpers import NAMES, WordEncoder, needs_offline, related_classes
 from timm_inject import WeakClassWarning, inject, injection_record
-from timm_inject.calibration.confidence import NameEstimates, estimate_names
+from timm_inject.mappers import fit_and_crossfit
+
+
+def _known(descriptors, rows, seed=0):
+    """Which mapper was fitted plays no part."""
+    return fit_and_crossfit("mean-row", descriptors, rows, feature_dim=23, seed=seed)
 
 
 def _estimate(seen, new, seed=0, new_rows=None):
     descriptors, rows = related_classes(num_classes=seen + new)
     new_rows = rows[seen:] if new_rows is None else new_rows
-    return estimate_names(descriptors[:seen], rows[:seen], descriptors[seen:], new_rows, feature_dim=23, seed=seed)
+    return estimate_names(_known(descriptors[:seen], rows[:seen], seed), descriptors[seen:], new_rows)
 
 
 def test_shapes_ranges_and_seeds():
@@ -36,17 +42,18 @@ def test_good_rows_are_told_from_random_ones():
 
 def test_names_that_are_alike_are_less_likely_to_work():
     descriptors, rows = related_classes(num_classes=80)
-    varied = estimate_names(descriptors[:70], rows[:70], descriptors[70:], rows[70:], feature_dim=23, seed=0)
+    known = _known(descriptors[:70], rows[:70])
+    varied = estimate_names(known, descriptors[70:], rows[70:])
     # Ten texts that hardly differ: whatever rows they get, the text cannot tell which is which.
     alike = normalize(descriptors[70] + 0.02 * torch.randn(10, descriptors.shape[1], generator=torch.Generator().manual_seed(0)))
-    close = estimate_names(descriptors[:70], rows[:70], alike, rows[70:], feature_dim=23, seed=0)
+    close = estimate_names(known, alike, rows[70:])
     assert close.zsl_accuracy.mean() < varied.zsl_accuracy.mean()
 
 
 def test_the_head_may_lack_a_bias_and_know_more_classes_than_are_used(monkeypatch):
     monkeypatch.setattr("timm_inject.calibration.confidence._MAX_SEEN", 30)
     descriptors, rows = related_classes(num_classes=65)
-    result = estimate_names(descriptors[:60], rows[:60, :23], descriptors[60:], rows[60:, :23], feature_dim=23, seed=0)
+    result = estimate_names(_known(descriptors[:60], rows[:60, :23]), descriptors[60:], rows[60:, :23])
     assert result.accuracy.shape == (5,)
 
 

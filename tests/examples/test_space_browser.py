@@ -17,10 +17,10 @@ import timm
 
 import timm_inject
 from tests.helpers import needs_offline
+from tools.docs_pages import ROOT
 
 pytestmark = [pytest.mark.browser, needs_offline]
 
-ROOT = Path(__file__).parent.parent
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = [
     "--no-sandbox",
@@ -36,8 +36,8 @@ TOKEN = "hf_alice"  # the Hub of the tests knows it
 # The Hub of the tests has no models, so those come from the packages, as without a network.
 PAGE = """
 import runpy, sys
-import timm_inject.encoder, timm_inject.offline
-timm_inject.encoder.hub_is_reachable = timm_inject.offline.hub_is_reachable = lambda: False
+import timm_inject.offline, timm_inject.text.encoder
+timm_inject.text.encoder.hub_is_reachable = timm_inject.offline.hub_is_reachable = lambda: False
 sys.path.insert(0, "examples/space")
 runpy.run_path("examples/space/app.py", run_name="__main__")
 """

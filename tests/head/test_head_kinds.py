@@ -8,12 +8,11 @@ import timm
 import torch
 from torch import nn
 
-from tests.helpers import NAMES, WordEncoder, logits_of, make_images, make_model
-from timm_inject import HeadWeightsError, UnsupportedHeadError, inject, injection_record, remove, save_for_hf
+from tests.helpers import NAMES, NEW, WordEncoder, logits_of, make_images, make_model
+from timm_inject import inject, injection_record, remove, save_for_hf
 from timm_inject.head import find_head, resize_head
 from tools import census
 
-NEW = ["okapi", "electric scooter", "coyote"]
 # Architecture -> input size, and the paths of its layers with one row a class.
 KINDS: dict[str, tuple[int, list[str]]] = {
     "test_vit": (160, ["head"]),
@@ -91,28 +90,6 @@ def test_every_layer_gets_rows_of_its_own() -> None:
     assert torch.equal(alone.head.weight, model.head.weight)
 
 
-@pytest.mark.parametrize("name", ["levit_384_s8", "levit_conv_384_s8"])
-def test_a_layer_that_the_config_omits_is_found(name: str) -> None:
-    assert timm.create_model(name, num_classes=2).pretrained_cfg["classifier"] == "head.linear"
-    assert census.examine(name).leaves == "head.linear:768 head_dist.linear:768"
-
-
-def test_an_auxiliary_layer_is_found_only_where_the_model_has_it() -> None:
-    with torch.device("meta"):
-        model = timm.create_model("volo_d1_224", num_classes=10, use_aux_head=False)
-    model.head = nn.Linear(384, 10)
-    assert [leaf.name for leaf in find_head(model).leaves] == ["head"]
-
-
-def test_a_hidden_layer_as_wide_as_the_classes_is_no_leaf() -> None:
-    """caformer's first Linear has 2048 outputs; so may its second."""
-    model = make_model("caformer_s18", num_classes=2048)
-    assert model.head.fc.fc1.out_features == model.head.fc.fc2.out_features == 2048
-    assert [leaf.name for leaf in find_head(model).leaves] == ["head.fc.fc2"]
-    model.pretrained_cfg = {**model.pretrained_cfg, "architecture": "mine"}  # timm can't be asked, the config still says it
-    assert [leaf.name for leaf in find_head(model).leaves] == ["head.fc.fc2"]
-
-
 def test_a_fused_head_is_found() -> None:
     """RepViT's fuse() folds the batch-norm and the two layers into one Linear."""
     model = make_model("repvit_m0_9")
@@ -125,7 +102,7 @@ def test_a_fused_head_is_found() -> None:
 
 
 def test_a_users_own_sequential_is_widened_at_its_last_layer() -> None:
-    model = make_model("test_resnet")
+    model = make_model()
     model.fc = nn.Sequential(nn.Dropout(), nn.Linear(96, 10), nn.ReLU(), nn.Sequential(nn.Linear(10, 10)), nn.Identity())
     returned = inject(model, NEW, encoder=WordEncoder(), mapper="ridge")
     assert returned is model.fc
@@ -159,135 +136,12 @@ def test_a_convolution_keeps_its_memory_format(memory_format: torch.memory_forma
     assert model.fc.weight.stride() == before
 
 
-# --- the oracle ------------------------------------------------------------------------------------------------------
-
-
-def test_something_else_that_grows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model("repvit_m0_9")
-    own = frozenset(
-        {"head.head.l.weight", "head.head.l.bias", "head.head_dist.l.weight", "head.head_dist.l.bias", "stem.conv1.c.weight"}
-    )
-    monkeypatch.setattr("timm_inject.head.finding.growing_tensors", lambda _: own | {"stem.conv1.c.weight"})
-    with pytest.raises(UnsupportedHeadError) as error:
-        find_head(model)
-    assert str(error.value).startswith(
-        "'repvit_m0_9' has tensors of one entry a class besides its classifier's: 'stem.conv1.c.weight'. They can't be predicted "
-        "from names. Load a model with such a layer"
-    )
-
-
 @pytest.mark.parametrize(("name", "size", "paths"), [(name, *rest) for name, rest in KINDS.items()])
 def test_an_architecture_that_timm_does_not_know_is_read_from_its_config(name: str, size: int, paths: list[str]) -> None:
     """As a model of one's own that was derived from it; older releases of timm can't build all on the meta device either."""
     model = make_model(name)
     model.pretrained_cfg = {**model.pretrained_cfg, "architecture": "mine"}
     assert [leaf.name for leaf in find_head(model).leaves] == paths
-
-
-def test_asking_timm_draws_no_random_numbers() -> None:
-    from timm_inject.head import growth
-
-    model = make_model("levit_128s")
-    growth._growing_tensors.cache_clear()
-    before = torch.get_rng_state()
-    find_head(model)
-    assert growth._growing_tensors.cache_info().misses == 1
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-# --- projections and refusals ----------------------------------------------------------------------------------------
-
-
-def test_a_clip_projection_is_refused_unless_its_outputs_are_named() -> None:
-    model = timm.create_model("vit_xsmall_patch16_clip_224")
-    assert model.num_classes == 512
-    with pytest.raises(UnsupportedHeadError) as error:
-        inject(model, NEW, encoder=WordEncoder())
-    assert str(error.value) == (
-        "The layer 'head' of 'vit_xsmall_patch16_clip_224.tinyclip_yfcc15m' is no classifier: its 512 outputs are the dimensions "
-        "of an image embedding, as contrastive training (CLIP, SigLIP, PE) leaves them. Load a tag with a trained head, such as "
-        "timm.create_model('vit_base_patch16_224.augreg_in1k', pretrained=True). If its outputs are classes, because you trained "
-        "it on some, pass `seen_class_names` (512 names in logit order)."
-    )
-    names = [f"class {index}" for index in range(512)]
-    inject(model, NEW, seen_class_names=names, encoder=WordEncoder(), mapper="mean-row", calibration=None)
-    assert model.num_classes == 515
-
-
-def test_every_projection_tag_of_timm_is_told_from_a_classifier() -> None:
-    """113 tags of timm 1.0.31 state an embedding's width as their class count."""
-    from timm_inject.head import check_not_projection
-    from timm_inject.head.leaf import Head, Leaf
-
-    refused = []
-    for name in timm.list_pretrained():
-        config = timm.get_pretrained_cfg(name)
-        if not config.num_classes:
-            continue
-        model = nn.Module()
-        model.pretrained_cfg = config
-        head = Head((Leaf("head", nn.Linear(1, config.num_classes)),), None)
-        try:
-            check_not_projection(model, head)
-        except UnsupportedHeadError:
-            refused.append(name)
-    marks = ("clip", "siglip", "_pe_", "vitamin", "_mci", "pe_core", "pe_spatial", "pe_lang")
-    assert [name for name in refused if not any(mark in name for mark in marks)] == []
-    if timm.__version__ == "1.0.31":
-        assert len(refused) == 113
-
-
-class LoraLinear(nn.Module):
-    """Stands for peft.tuners.lora.layer.Linear, which keeps the layer it adapts inside."""
-
-    def __init__(self, base: nn.Linear) -> None:
-        super().__init__()
-        self.base_layer = base
-
-
-LoraLinear.__module__ = "peft.tuners.lora.layer"
-
-
-def test_a_peft_layer_is_refused() -> None:
-    model = make_model("test_resnet")
-    model.fc = LoraLinear(model.fc)
-    with pytest.raises(UnsupportedHeadError) as error:
-        find_head(model)
-    assert str(error.value) == (
-        "The classifier of 'test_resnet' is wrapped by PEFT (peft.tuners.lora.layer.LoraLinear), so its weight is the sum of "
-        "several. Merge the adapters first, model = peft_model.merge_and_unload(), and inject into the result."
-    )
-
-
-def test_an_encoder_alone_is_refused() -> None:
-    with torch.device("meta"):
-        model = timm.create_model("qwen3_vit_88m_enc")
-    with pytest.raises(UnsupportedHeadError, match=r"has no get_classifier\(\).* It gives features, not classes\. Load a tag"):
-        find_head(model)
-
-
-def test_a_second_layer_on_the_meta_device_is_refused() -> None:
-    model = make_model("deit_tiny_distilled_patch16_224")
-    model.head_dist = model.head_dist.to("meta")
-    with pytest.raises(HeadWeightsError, match="'head_dist' whose weight is on the meta device"):
-        find_head(model)
-
-
-def test_new_rows_are_needed_for_every_layer() -> None:
-    model = make_model("deit_tiny_distilled_patch16_224")
-    head = find_head(model)
-    rows = torch.ones(1, 193)
-    for new_rows, text in (
-        ([rows], r"`new_rows` must be a list of 2, one tensor a layer of the head; got 1 tensors\."),
-        (rows, r"`new_rows` must be a list of 2, one tensor a layer of the head; got one tensor\."),
-        ([rows, torch.ones(2, 193)], r"`new_rows` must have as many rows for each layer of the head, got \[1, 2\]\."),
-    ):
-        with pytest.raises(ValueError, match=text):
-            resize_head(model, head, new_rows, config={}, record={})
-    assert model.num_classes == model.head.out_features == 10
-
-
-# --- the census ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not census.RESULTS.exists(), reason="`make census` was not run")

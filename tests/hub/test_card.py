@@ -1,23 +1,19 @@
-"""The model card as a reader sees it: rendered as Markdown, then looked at as HTML."""
+"""The model card, read as the Hub and a browser read it."""
 
-import builtins
 import dataclasses
 import re
 from html.parser import HTMLParser
 
 import pytest
 import timm
-import torch
 import yaml
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from tests.helpers import WordEncoder
+from tests.helpers import HOSTILE_TEXTS, WordEncoder, make_record
 from timm_inject import ArgumentValueError, inject, injection_record, save_for_hf
 from timm_inject.hub.card import escape, is_own_card, render_model_card, sign_card
-from timm_inject.hub.card_plot import draw_card_plot
 from timm_inject.hub.save import write_card
-from timm_inject.injected.record import InjectedClass, InjectionRecord
 
 CONFIG = {"architecture": "resnet50", "license": "cc-by-nc-4.0"}
 
@@ -53,13 +49,6 @@ class _Page(HTMLParser):
 def view(card):
     _, metadata, body = card.split("---\n", 2)
     return yaml.safe_load(metadata), _Page(MarkdownIt("commonmark").enable("table").render(body))
-
-
-def make_record(*entries, **changes):
-    plain = InjectedClass("okapi", 0, ("a striped relative of the giraffe",), "user", None, "a/encoder", "icis", "harmonic", 0)
-    classes = tuple(dataclasses.replace(plain, index=1000 + n, **entry) for n, entry in enumerate(entries or ({},)))
-    record = InjectionRecord(1000, classes, {"timm": "1.0"}, {"zsl_accuracy": 0.5, "harmonic_mean": 0.25})
-    return dataclasses.replace(record, **changes)
 
 
 def test_metadata():
@@ -138,26 +127,7 @@ def test_one_class_and_many():
     assert ["1000 to 1249", "icis", "harmonic", "softmax", "a/encoder", "0"] in page.rows
 
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "a|b|c",
-    "`code` **bold** _it_ ~~gone~~",
-    "[click](https://evil.example)",
-    "![x](https://evil.example/x.png)",
-    "<https://evil.example>",
-    "# heading",
-    "- item",
-    "&lt;b&gt; &amp; \\",
-    "<!-- written by timm_inject; 0000000000000000 -->",
-    "--- \n---",
-    "$\\frac{1}{0}$",
-    "{{ 7 * 7 }} {% raw %}",
-    "日本語 العربية 🦓",
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE_TEXTS)
 def test_whatever_is_typed_shows_as_typed(text):
     calm = view(render_model_card(CONFIG, make_record({"warning": "weak", "leans_on": (("zebra", 0.5),)})))[1]
     fields = {"name": text, "descriptions": (text,), "encoder": text, "mapper": text, "synset": text, "description_source": text}
@@ -230,48 +200,6 @@ def test_the_code_in_the_card_runs(small_model, tmp_path):
     labels = {entry["label"] for entry in space["classify"](Image.new("RGB", (64, 64)), top_k=12)}
     assert {"okapi", "coyote"} < labels
     assert space["model"].num_classes == 10  # the last block takes the classes out again
-
-
-def test_plot(small_model, tmp_path):
-    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
-    state = torch.get_rng_state()
-    save_for_hf(small_model, tmp_path)
-    assert torch.equal(state, torch.get_rng_state())
-    assert "](timm_inject.png)" in (tmp_path / "README.md").read_text(encoding="utf-8")
-    with Image.open(tmp_path / "timm_inject.png") as picture:
-        assert picture.format == "PNG"
-        assert min(picture.size) > 200
-
-
-@pytest.mark.parametrize("name", [*HOSTILE, "$x^{", "x" * 500])
-def test_plot_takes_any_name(tmp_path, name):
-    record = make_record({"name": name, "leans_on": ((name, 0.6), ("zebra", 0.3), (name, 0.05))})
-    assert draw_card_plot(record, tmp_path / "plot.png")
-    with Image.open(tmp_path / "plot.png") as picture:
-        assert picture.width < 2000
-
-
-def test_plot_of_many_classes_stays_small(tmp_path):
-    assert draw_card_plot(make_record(*({"leans_on": (("zebra", 0.6),)} for _ in range(300))), tmp_path / "plot.png")
-    with Image.open(tmp_path / "plot.png") as picture:
-        assert picture.height < 2000
-
-
-def test_no_plot_without_matplotlib_or_without_a_score(small_model, tmp_path, monkeypatch):
-    assert not draw_card_plot(make_record(self_score={}), tmp_path / "plot.png")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
-    real_import = builtins.__import__
-
-    def refuse(name, *arguments, **options):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real_import(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
-    save_for_hf(small_model, tmp_path)
-    assert "timm_inject.png" not in (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert not (tmp_path / "timm_inject.png").exists()
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"timm_inject": {}}', '{"timm_inject": 3}', "[" * 100_000])

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.helpers import NAMES, WordEncoder, logits_of, make_images, make_model
+from tests.helpers import NAMES, NEW, SMALL_KINDS, WordEncoder, logits_of, make_images, make_model
 from timm_inject import inject
 from timm_inject.head import find_head
 
-NEW = ["okapi", "electric scooter", "coyote"]
 # One Linear; a 1x1 convolution; two Linears, averaged.
 ARCHITECTURES = {"test_vit": 160, "dla46_c": 64, "deit_tiny_distilled_patch16_224": 224}
 needs_onnx = pytest.mark.skipif(
@@ -22,12 +21,8 @@ needs_onnx = pytest.mark.skipif(
 )
 
 
-def small(name: str) -> nn.Module:
-    return make_model(name, **({"depth": 1} if name.startswith("deit") else {}))
-
-
 def injected(name: str) -> nn.Module:
-    model = small(name)
+    model = make_model(name, **SMALL_KINDS.get(name, {}))
     inject(model, NEW, encoder=WordEncoder(), mapper="ridge")
     return model
 
@@ -85,7 +80,7 @@ def test_a_model_compiled_before_follows(caplog: pytest.LogCaptureFixture) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), ARCHITECTURES.items())
 def test_torch_compile_with_inductor(name: str, size: int) -> None:
-    model, images = small(name), make_images(size)
+    model, images = make_model(name, **SMALL_KINDS.get(name, {})), make_images(size)
     compiled = torch.compile(model)
     logging.getLogger("torch._inductor").setLevel(logging.ERROR)
     with torch.inference_mode():

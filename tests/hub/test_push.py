@@ -7,12 +7,8 @@ import pytest
 from tests.hub_server import Client, Failure, Fault
 
 MODEL = """
-from tests.helpers import NAMES, WordEncoder
-with torch.random.fork_rng():
-    torch.manual_seed(0)
-    model = timm.create_model("test_resnet", num_classes=len(NAMES)).eval()
-    torch.nn.init.normal_(model.get_classifier().weight)
-model.pretrained_cfg = {**model.pretrained_cfg, "num_classes": len(NAMES), "label_names": list(NAMES)}
+from tests.helpers import WordEncoder, make_model
+model = make_model()
 timm_inject.inject(model, ["okapi", "coyote"], encoder=WordEncoder(), mapper="ridge")
 folder = FOLDER
 timm_inject.save_for_hf(model, folder)

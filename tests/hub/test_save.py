@@ -17,12 +17,6 @@ from timm_inject.injected import CONFIG_KEY, find_record
 NEW = ["okapi", "electric scooter"]
 
 
-@pytest.fixture
-def patched(small_model):
-    inject(small_model, NEW, encoder=WordEncoder(), mapper="ridge")
-    return small_model
-
-
 def test_round_trip_with_plain_timm(patched, tmp_path):
     save_for_hf(patched, tmp_path / "model")
     loaded = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True).eval()

@@ -5,23 +5,13 @@ import json
 import pickle
 
 import pytest
-import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.helpers import NAMES, WordEncoder, needs_offline
+from tests.helpers import NAMES, NEW, WordEncoder, bits_of, make_model, make_small_model, needs_offline, same_bits
 from timm_inject import ArgumentTypeError, MapperError, SaveError, TrainedMapper, fit_mapper, inject, injection_record, save_for_hf
+from timm_inject.hub.trained_mapper import _hash_tensors
 from timm_inject.mappers.registry import MAPPERS
-
-NEW = ["okapi", "electric scooter", "coyote"]
-
-
-def bits(model):
-    return {key: value.clone() for key, value in model.state_dict().items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.fixture
@@ -30,35 +20,30 @@ def trained(small_model):
 
 
 @pytest.mark.parametrize("mapper", [name for name in MAPPERS if not MAPPERS[name].uses_unseen_descriptors])
-@pytest.mark.parametrize("calibration", ["harmonic", None])
+@pytest.mark.parametrize("calibration", ["balanced", None])
 def test_same_bits_as_by_name(small_model, tmp_path, monkeypatch, mapper, calibration):
     monkeypatch.setenv("TIMM_INJECT_CACHE", "off")
-    by_name, by_object, original = copy.deepcopy(small_model), copy.deepcopy(small_model), bits(small_model)
+    by_name, by_object, original = copy.deepcopy(small_model), copy.deepcopy(small_model), bits_of(small_model)
     trained = fit_mapper(small_model, encoder=WordEncoder(), mapper=mapper)
-    assert same(bits(small_model), original)
+    assert same_bits(bits_of(small_model), original)
     trained.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "mapper.safetensors"}
     inject(by_name, NEW, encoder=WordEncoder(), mapper=mapper, calibration=calibration)
     inject(by_object, NEW, encoder=WordEncoder(), mapper=trained, calibration=calibration)
     inject(small_model, NEW, encoder=WordEncoder(), mapper=str(tmp_path), calibration=calibration)
-    assert same(bits(by_object), bits(by_name))
-    assert same(bits(small_model), bits(by_name))
+    assert same_bits(bits_of(by_object), bits_of(by_name))
+    assert same_bits(bits_of(small_model), bits_of(by_name))
     assert injection_record(small_model) == injection_record(by_name)
 
 
 def test_one_mapper_a_layer(tmp_path):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = timm.create_model("deit_tiny_distilled_patch16_224", num_classes=len(NAMES)).eval()
-        for head in (model.head, model.head_dist):
-            torch.nn.init.normal_(head.weight)
-    model.pretrained_cfg = {**model.pretrained_cfg, "num_classes": len(NAMES), "label_names": list(NAMES)}
+    model = make_small_model("deit_tiny_distilled_patch16_224")
     by_name = copy.deepcopy(model)
     fit_mapper(model, encoder=WordEncoder(), mapper="ridge").save_pretrained(tmp_path)
     assert TrainedMapper.from_pretrained(tmp_path).facts.layers == ("head", "head_dist")
     inject(by_name, NEW, encoder=WordEncoder(), mapper="ridge")
     inject(model, NEW, encoder=WordEncoder(), mapper=tmp_path)
-    assert same(bits(model), bits(by_name))
+    assert same_bits(bits_of(model), bits_of(by_name))
 
 
 def test_the_seen_texts_are_not_encoded_again(small_model, trained, monkeypatch):
@@ -82,7 +67,7 @@ def test_it_serves_the_next_injection_and_a_model_with_injected_classes(small_mo
     inject(small_model, NEW[:1], encoder=WordEncoder(), mapper=trained)
     inject(small_model, NEW[1:], encoder=WordEncoder(), mapper=trained)
     inject(by_name, NEW, encoder=WordEncoder(), mapper="kernel-ridge")
-    assert same(bits(small_model), bits(by_name))
+    assert same_bits(bits_of(small_model), bits_of(by_name))
     again = fit_mapper(small_model, encoder=WordEncoder(), mapper="kernel-ridge")
     assert again.facts == trained.facts
 
@@ -93,7 +78,7 @@ def test_real_weights(packaged_model, tmp_path):
     fit_mapper(packaged_model, mapper="ridge").save_pretrained(tmp_path)
     inject(by_name, ["dahlia"], mapper="ridge")
     inject(packaged_model, ["dahlia"], mapper=str(tmp_path))
-    assert same(bits(packaged_model), bits(by_name))
+    assert same_bits(bits_of(packaged_model), bits_of(by_name))
 
 
 class _Negated(WordEncoder):
@@ -116,8 +101,8 @@ REFUSED = [
     (
         lambda model: None,
         {"encoder": _Negated()},
-        "The mapper was trained with the encoder 'tests.helpers.WordEncoder', and 'tests.hub.test_trained_mapper._Negated' gives other "
-        "descriptors. Pass `encoder='tests.helpers.WordEncoder'` if you trust it, or train a mapper for yours.",
+        "The mapper was trained with the encoder 'tests.helpers.WordEncoder', and 'tests.hub.test_trained_mapper._Negated' gives "
+        "other descriptors. Pass `encoder='tests.helpers.WordEncoder'` if you trust it, or train a mapper for yours.",
     ),
     (lambda model: None, {"encoder": WordEncoder(16)}, "The mapper was trained with the encoder 'tests.helpers.WordEncoder'"),
     (
@@ -133,16 +118,15 @@ REFUSED = [
 @pytest.mark.parametrize(("change", "options", "message"), REFUSED)
 def test_what_it_was_not_trained_for_is_refused(small_model, trained, change, options, message):
     change(small_model)
-    before = bits(small_model)
+    before = bits_of(small_model)
     with pytest.raises(MapperError) as caught:
         inject(small_model, NEW, **{"encoder": WordEncoder(), "mapper": trained, **options})
     assert str(caught.value).startswith(message)
-    assert same(bits(small_model), before)
+    assert same_bits(bits_of(small_model), before)
 
 
 def test_another_head_is_refused(trained):
-    other = timm.create_model("test_resnet", num_classes=4)
-    other.pretrained_cfg = {**other.pretrained_cfg, "label_names": NAMES[:4]}
+    other = make_model(num_classes=4)
     with pytest.raises(MapperError) as caught:
         inject(other, NEW, encoder=WordEncoder(), mapper=trained)
     assert str(caught.value).startswith(
@@ -162,8 +146,6 @@ def _edit(folder, **changes):
 
 
 def _edit_tensors(folder, change):
-    from timm_inject.trained_mapper import _hash_tensors
-
     tensors = load_file(folder / "mapper.safetensors")
     change(tensors)
     save_file(tensors, folder / "mapper.safetensors")
@@ -207,14 +189,14 @@ HOSTILE = {
 def test_hostile_or_damaged_files_are_refused(small_model, trained, tmp_path, damage):
     trained.save_pretrained(tmp_path)
     damage(tmp_path)
-    before = bits(small_model)
+    before = bits_of(small_model)
     with pytest.raises(MapperError) as caught:
         inject(small_model, NEW, encoder=WordEncoder(), mapper=str(tmp_path))
     assert str(caught.value).startswith(f"The mapper in '{tmp_path}' cannot be used: ")
     assert str(caught.value).endswith(
         "It takes the config.json and mapper.safetensors that `save_pretrained` of this version wrote."
     )
-    assert same(bits(small_model), before)
+    assert same_bits(bits_of(small_model), before)
 
 
 @pytest.mark.parametrize(("key", "value"), [("shares", torch.ones(99).double()), ("widths", torch.zeros(1).double())])
@@ -271,7 +253,7 @@ def test_a_failed_save_leaves_the_old_mapper(trained, tmp_path, monkeypatch):
     def full_disk(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("timm_inject.mappers.trained.save_file", full_disk)
+    monkeypatch.setattr("timm_inject.hub.trained_mapper.save_file", full_disk)
     with pytest.raises(SaveError, match="No space left on device"):
         trained.save_pretrained(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -284,7 +266,7 @@ def test_two_classes_have_a_mapper_too(small_model):
     trained = fit_mapper(small_model, encoder=WordEncoder(), mapper="ridge")
     inject(small_model, NEW, encoder=WordEncoder(), mapper=trained)
     inject(by_name, NEW, encoder=WordEncoder(), mapper="ridge")
-    assert same(bits(small_model), bits(by_name))
+    assert same_bits(bits_of(small_model), bits_of(by_name))
 
 
 def test_a_readme_of_the_users_own_is_kept(trained, tmp_path):

@@ -3,8 +3,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.helpers import NAMES, WordEncoder, needs_offline
-from timm_inject import ArgumentTypeError, ArgumentValueError, ClassNameError, ImageError, classify, evaluate, inject
+from tests.helpers import NAMES, WordEncoder
+from timm_inject import ClassNameError, ImageError, classify, evaluate, inject
 from timm_inject.cli.report import score_lines
 from timm_inject.images.evaluation import GzslScores, gzsl_scores
 
@@ -35,6 +35,19 @@ def test_scores_by_hand():
     assert scores.zsl_accuracy == 0.75
     assert scores.moved_share == pytest.approx(1 / 3)
     assert scores.num_images == 6
+    assert scores.seen_accuracy_before is None
+    before = gzsl_scores(
+        predicted,
+        among_new,
+        target,
+        names=names,
+        num_seen=2,
+        predicted_seen=torch.tensor([0, 1, 1, 0, 0, 0]),
+        input_size=(3, 64, 64),
+    )
+    assert before.seen_accuracy_before == 0.75
+    assert before.to_dict() | {"seen_accuracy_before": None, "input_size": None} == scores.to_dict()
+    assert before.input_size == (3, 64, 64)
 
 
 def test_seen_images_alone_have_no_unseen_score():
@@ -94,19 +107,6 @@ def test_an_image_that_does_not_open_is_named(patched, tmp_path):
         classify(patched, [tmp_path])
 
 
-def test_classify_gives_the_likeliest_first_and_marks_new_ones(patched):
-    (top,) = classify(patched, [Image.new("RGB", (64, 64))], top=12)
-    assert [entry.probability for entry in top] == sorted((entry.probability for entry in top), reverse=True)
-    assert {entry.name for entry in top if entry.is_new} == {"okapi", "coyote"}
-    assert sum(entry.probability for entry in top) == pytest.approx(1)
-
-
-@needs_offline
-def test_folders_may_be_named_by_wordnet_id_or_synonym(packaged_model, tmp_path):
-    scores = evaluate(packaged_model, _images(tmp_path, "n11939491", "Tinca tinca"))
-    assert list(scores.accuracy_of_class) == ["tench", "daisy"]
-
-
 @pytest.mark.parametrize(
     ("accuracy_of_class", "num_images", "line"),
     [({"okapi": 1.0}, 1, "1 image of 1 class"), ({"okapi": 1.0, "zebra": 0.5}, 3, "3 images of 2 classes")],
@@ -115,15 +115,31 @@ def test_the_first_line_of_the_scores_counts_images_and_classes(accuracy_of_clas
     assert score_lines(GzslScores(None, None, 1.0, None, None, accuracy_of_class, num_images))[0] == line
 
 
-@pytest.mark.parametrize(
-    ("images", "options", "error", "message"),
-    [
-        ("photo.jpg", {}, ArgumentTypeError, "`images` must be a sequence of files or PIL images, got one str. Put it in a list: "),
-        (Image.new("RGB", (8, 8)), {}, ArgumentTypeError, "`images` must be a sequence of files or PIL images, got one Image. "),
-        ([], {"top": 0}, ArgumentValueError, "`top` must be at least 1, got 0."),
-    ],
-)
-def test_classify_refuses_what_is_no_list_of_images(small_model, images, options, error, message):
-    with pytest.raises(error) as caught:
-        classify(small_model, images, **options)
-    assert str(caught.value).startswith(message)
+def test_seen_accuracy_before_is_that_of_the_model_before(small_model):
+    images = torch.randn(60, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        labels = small_model(images).argmax(1)
+    labels[::4] = (labels[::4] + 1) % len(NAMES)  # a quarter is wrong
+    dataset = TensorDataset(images, labels)
+    original = evaluate(small_model, dataset)
+    assert original.seen_accuracy == original.seen_accuracy_before < 1
+    inject(small_model, ["okapi", "coyote"], encoder=WordEncoder(), calibration=None)
+    with torch.no_grad():
+        small_model.fc.bias[len(NAMES) :] += 20  # takes nearly all
+    after = evaluate(small_model, dataset)
+    assert after.seen_accuracy_before == original.seen_accuracy
+    assert after.seen_accuracy < original.seen_accuracy
+    assert after.moved_share > 0.5
+
+
+def test_images_of_new_classes_alone_have_no_accuracy_before(patched):
+    scores = evaluate(patched, TensorDataset(torch.rand(2, 3, 64, 64), torch.tensor([10, 11])))
+    assert scores.seen_accuracy_before is None
+    assert scores.zsl_accuracy is not None
+
+
+def test_the_scores_say_at_which_size(patched, tmp_path):
+    assert evaluate(patched, _images(tmp_path, "zebra")).input_size == (3, 224, 224)  # the config's size is 176, its test size 224
+    assert evaluate(patched, TensorDataset(torch.rand(2, 3, 64, 48), torch.tensor([0, 1]))).input_size == (3, 64, 48)
+    mixed = [(torch.rand(1, 3, size, size), torch.tensor([0])) for size in (64, 96)]
+    assert evaluate(patched, mixed.__iter__()).input_size is None

@@ -33,12 +33,6 @@ OLD = {
 }
 
 
-@pytest.fixture
-def patched(small_model):
-    inject(small_model, NEW, encoder=WordEncoder(), mapper="ridge")
-    return small_model
-
-
 def test_json_round_trip(patched):
     record = injection_record(patched)
     again = InjectionRecord.from_dict(json.loads(json.dumps(record.to_dict())))

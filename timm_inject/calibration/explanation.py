@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from timm_inject.calibration.pseudo_features import FeatureModel, fit_feature_model, relative_biases
+from timm_inject.calibration.pseudo_features import fit_feature_model, relative_biases
 from timm_inject.injected import InjectedClass
 from timm_inject.mappers import isolated_float32
 
@@ -111,10 +111,11 @@ def _takes_from(rows: Tensor, index: int, num_seen: int, feature_dim: int, activ
         generator = torch.Generator().manual_seed(seed)
         weights = rows[:, :feature_dim] - rows[:num_seen, :feature_dim].mean(0)
         biases = relative_biases(rows[:num_seen], rows[num_seen:], feature_dim)
-        model, _ = fit_feature_model(weights[:num_seen], generator, activation)
-        candidates = _most_endangered(model, weights[:num_seen], weights[index])
+        model, _ = fit_feature_model(weights[:num_seen], None, generator, activation)
+        places = model.places(weights[:num_seen])
+        candidates = _most_endangered(places, weights[:num_seen], weights[index])
         labels = candidates.repeat_interleave(_FEATURES_PER_CLASS)
-        features = model.draw(weights[:num_seen], labels, generator).features
+        features = model.draw(weights[:num_seen], labels, generator, places=places).features
         logits = features @ weights.T + biases
         wins = logits.argmax(1) == index if model.level is None else logits[:, index] >= -model.level
         won = wins.float().reshape(-1, _FEATURES_PER_CLASS).mean(1)
@@ -122,8 +123,7 @@ def _takes_from(rows: Tensor, index: int, num_seen: int, feature_dim: int, activ
         return [(int(candidates[i]), float(won[i])) for i in order if won[i] > 0]
 
 
-def _most_endangered(model: FeatureModel, seen: Tensor, weight: Tensor) -> Tensor:
+def _most_endangered(places: Tensor, seen: Tensor, weight: Tensor) -> Tensor:
     """Seen classes on whose place the new row comes nearest to the logit of the class itself."""
-    places = model.places(seen)
     lead = (places * seen).sum(1) - places @ weight
     return lead.topk(min(_CANDIDATES, len(seen)), largest=False).indices

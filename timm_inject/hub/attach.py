@@ -11,7 +11,6 @@ from typing import Any
 from torch import nn
 
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, TimmInjectError, UnknownSeenClassesError
-from timm_inject.files import expand_user, is_folder
 from timm_inject.head import describe_model, find_head, unwrap_model
 from timm_inject.hub.download import download
 from timm_inject.injected import (
@@ -25,6 +24,7 @@ from timm_inject.injected import (
     record_in,
     with_note,
 )
+from timm_inject.io import expand_user, is_folder
 
 __all__ = ["attach_record"]
 

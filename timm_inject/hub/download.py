@@ -10,7 +10,7 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from timm_inject.errors import HubConnectionError, HubServerError, TimmInjectError
-from timm_inject.hub.push import innermost, is_connection_error, said, status_of
+from timm_inject.io import innermost, is_connection_error, said, status_of
 
 __all__ = ["download"]
 

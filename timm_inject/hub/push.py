@@ -11,7 +11,7 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -38,15 +37,14 @@ from timm_inject.errors import (
     TimmInjectError,
     list_some,
 )
+from timm_inject.io import innermost, is_connection_error, said, status_of
 from timm_inject.version import __version__
 
-__all__ = ["Pushed", "PushedFiles", "innermost", "is_connection_error", "push_files", "said", "status_of"]
+__all__ = ["Pushed", "PushedFiles", "push_files"]
 
 _CARD = "README.md"
 _CONFIG = "config.json"
 _MAX_CONFIG_BYTES = 64 * 1024**2
-# The modules of the HTTP libraries that the versions of huggingface_hub use, whose errors share no base class.
-_HTTP_MODULES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,38 +322,6 @@ def _hashes_of(path: Path) -> tuple[str, str]:
     return git, hashlib.sha256(content).hexdigest()
 
 
-def innermost(error: BaseException) -> BaseException:
-    """The client wraps the cause of a failed upload in a bare RuntimeError."""
-    while type(error) is RuntimeError and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def status_of(error: BaseException) -> int | None:
-    """The HTTP status that the error carries, or None."""
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    return status if isinstance(status, int) else None
-
-
 def _has_no_such_token(error: BaseException) -> bool:
     response = getattr(error, "response", None)
     return status_of(error) == 401 and "credentials" in str(getattr(response, "headers", {}).get("X-Error-Message", ""))
-
-
-def is_connection_error(error: BaseException) -> bool:
-    """Whether the Hub could not be reached or the connection broke, whatever HTTP library says so."""
-    error = innermost(error)
-    if isinstance(error, HfHubHTTPError):
-        return False
-    kinds = (ConnectionError, TimeoutError, OfflineModeIsEnabled)
-    return isinstance(error, kinds) or type(error).__module__.partition(".")[0] in _HTTP_MODULES
-
-
-def said(error: BaseException) -> str:
-    """What the server or the client says, on one line."""
-    message = getattr(error, "server_message", None) or str(error) or type(error).__name__
-    first: Sequence[str] = [line.strip() for line in str(message).splitlines() if line.strip()]
-    status = status_of(error)
-    text = (first[0] if first else type(error).__name__).rstrip(".:")[:300]
-    return f"{status}: {text}" if status and str(status) not in text else text

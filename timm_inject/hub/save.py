@@ -18,13 +18,13 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from timm_inject.errors import ArgumentValueError, InjectionWarning, SaveError, join_problems, list_some
-from timm_inject.files import expand_user, written_aside
 from timm_inject.head import config_of, unwrap_model
 from timm_inject.hub.card import CARD_NAME, PLOT_NAME, is_own_card, render_model_card
 from timm_inject.hub.card_plot import draw_card_plot
 from timm_inject.hub.push import Pushed, PushedFiles, push_files
 from timm_inject.hub.writer import Exported, check_takes, find_obstacles
 from timm_inject.injected import CONFIG_KEY, LABEL_KEYS, InjectionRecord, find_record, injection_record, record_in, with_note
+from timm_inject.io import expand_user, written_aside
 
 __all__ = ["push_folder", "push_to_hf_hub", "save_for_hf", "write_card"]
 

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from timm_inject.cache import content_key
 from timm_inject.errors import MapperError, SaveError
-from timm_inject.files import expand_user, is_folder, written_aside
 from timm_inject.head import Head
 from timm_inject.hub.card import BIBTEX, CARD_NAME, escape, is_own_card, sign_card
 from timm_inject.hub.download import download
 from timm_inject.hub.push import PushedFiles, push_files
+from timm_inject.io import expand_user, is_folder, written_aside
 from timm_inject.mappers import MAPPERS, Crossfit, FittedMapper, Mapper, create_mapper
-from timm_inject.text import ClassText, LoadedEncoder, descriptor_probe, encode_descriptors, identity_of, is_near
+from timm_inject.text import ClassText, EncoderHandle, descriptor_probe, encode_descriptors, identity_of, is_near
 from timm_inject.version import installed_versions
 
 __all__ = ["TrainedMapper", "find_trained_mapper", "keep_mapper"]
@@ -109,7 +109,7 @@ class TrainedMapper(ModelHubMixin, library_name="timm_inject", tags=["timm", "ti
         return mapper
 
     def check_fits(
-        self, head: Head, seen_rows: Sequence[Tensor], seen_texts: Sequence[ClassText], encoder: LoadedEncoder, seed: int
+        self, head: Head, seen_rows: Sequence[Tensor], seen_texts: Sequence[ClassText], encoder: EncoderHandle, seed: int
     ) -> None:
         """Refuse a model, texts, an encoder or a seed that this mapper was not trained for.
 

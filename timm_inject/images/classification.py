@@ -1,25 +1,24 @@
-"""Read images, classify them, and name the classes of a model."""
+"""Classify images, and name the classes of a model."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
-from timm.data import create_transform, resolve_data_config
-from torch import nn
+from torch import Tensor, nn
 
-from timm_inject.errors import ArgumentTypeError, ArgumentValueError, ImageError
+from timm_inject.errors import ArgumentTypeError, ArgumentValueError
 from timm_inject.head import find_head, unwrap_model
-from timm_inject.injected import find_record, known_classes
+from timm_inject.images.loading import Picture, as_pictures, check_image, image_transform, load_image
+from timm_inject.injected import InjectionRecord, find_record, known_classes
 from timm_inject.text import ClassName
 
-__all__ = ["Prediction", "classify", "image_transform", "inference", "load_image", "model_class_names"]
+__all__ = ["Prediction", "classify", "inference", "model_class_names", "whole_number"]
+
+_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,8 @@ class Prediction:
     Attributes:
         name: The class's name.
         index: Its logit.
-        probability: Softmax over all classes, in [0, 1].
+        probability: Softmax over all classes, in [0, 1]; of a model whose record says that its head is read by sigmoid, the
+            sigmoid of the class's own logit, so that an image's probabilities need not sum to 1.
         is_new: Whether the class was injected.
     """
 
@@ -39,45 +39,47 @@ class Prediction:
     is_new: bool
 
 
-def classify(model: nn.Module, images: Sequence[str | os.PathLike[str] | Image.Image], *, top: int = 5) -> list[list[Prediction]]:
+def classify(model: nn.Module, images: Sequence[Picture], top: int = 5) -> list[list[Prediction]]:
     """Give each image's likeliest classes, best first. The model is left as it is.
+
+    Images are turned upright as their EXIF says, laid on white where they are transparent, and brought to the model's own size
+    (timm's test size where its config has one) and channels. They are read 32 at a time, so that many do not fill the memory.
 
     Args:
         model: A timm classifier whose config names its classes; patched or not.
-        images: Files or PIL images.
-        top: How many classes an image.
+        images: Files, PIL images, or files open for binary reading.
+        top: How many classes an image; all where there are fewer.
 
     Raises:
-        ArgumentTypeError: `images` is a single one.
-        ArgumentValueError: `top` is less than 1.
-        ImageError: An image does not open. All are opened before the first is classified.
+        ArgumentTypeError: `images` is a single one, or holds something else, such as arrays.
+        ArgumentValueError: `top` is less than 1, or the model takes neither colour nor grey images.
+        ImageError: An image does not open. All files are checked before the first is classified; some damage shows only then.
         UnknownSeenClassesError: The model's config does not name its classes.
     """
-    if isinstance(images, str | os.PathLike | Image.Image):
-        raise ArgumentTypeError(
-            f"`images` must be a sequence of files or PIL images, got one {type(images).__name__}. Put it in a list: `[image]`."
-        )
-    if top < 1:
-        raise ArgumentValueError(f"`top` must be at least 1, got {top}.")
+    top = whole_number("top", top, 1)
+    pictures = as_pictures(images)
     model = unwrap_model(model)
     names = model_class_names(model)
     record = find_record(model)
-    num_seen = record.num_seen if record else len(names)
     transform = image_transform(model)
-    pictures = [image.convert("RGB") if isinstance(image, Image.Image) else load_image(image) for image in images]
-    results = []
+    for source, name in pictures:
+        check_image(source, name)
+    results: list[list[Prediction]] = []
     with inference(model):
         parameter = next(model.parameters())
-        for picture in pictures:
-            logits = model(transform(picture)[None].to(parameter.device, parameter.dtype))[0].float()
-            best = logits.softmax(0).topk(min(top, len(names)))
-            results.append(
-                [
-                    Prediction(names[index].name, index, probability, index >= num_seen)
-                    for index, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-                ]
-            )
+        for start in range(0, len(pictures), _BATCH_SIZE):
+            batch = torch.stack([transform(load_image(*picture)) for picture in pictures[start : start + _BATCH_SIZE]])
+            logits = model(batch.to(parameter.device, parameter.dtype)).float().cpu()
+            results += [_likeliest(row, names, record, top) for row in logits]
     return results
+
+
+def _likeliest(logits: Tensor, names: Sequence[ClassName], record: InjectionRecord | None, top: int) -> list[Prediction]:
+    num_seen = record.num_seen if record else len(names)
+    is_sigmoid = record is not None and bool(record.classes) and record.classes[-1].activation == "sigmoid"
+    probabilities = logits.sigmoid() if is_sigmoid else logits.softmax(0)
+    best = logits.topk(min(top, len(names))).indices.tolist()  # of logits: large ones all have the sigmoid 1
+    return [Prediction(names[index].name, index, probabilities[index].item(), index >= num_seen) for index in best]
 
 
 def model_class_names(model: nn.Module) -> list[ClassName]:
@@ -89,28 +91,22 @@ def model_class_names(model: nn.Module) -> list[ClassName]:
     return known_classes(model, find_record(model), find_head(model).num_classes)
 
 
-def load_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Open an image file as RGB.
+def whole_number(argument: str, value: object, least: int) -> int:
+    """Check an argument that counts something; NumPy's whole numbers are taken.
 
     Raises:
-        ImageError: It does not exist or is not an image.
+        ArgumentTypeError: It is no whole number.
+        ArgumentValueError: It is less than `least`.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        if Path(path).is_dir():
-            reason = "it is a folder. Name the images in it"
-        elif isinstance(error, FileNotFoundError):
-            reason = "no such file. Check the path"
-        else:
-            reason = "not an image, damaged, or not readable. Remove it or save it again"
-        raise ImageError(f"The image '{os.fspath(path)}' could not be opened: {reason}.") from error
-
-
-def image_transform(model: nn.Module) -> Any:
-    """The evaluation transform that the model's own config asks for."""
-    return create_transform(**resolve_data_config({}, model=model), is_training=False)
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None:
+        raise ArgumentTypeError(f"`{argument}` must be a whole number, got {value!r} ({type(value).__name__}).")
+    if number < least:
+        raise ArgumentValueError(f"`{argument}` must be at least {least}, got {number}.")
+    return number
 
 
 @contextlib.contextmanager

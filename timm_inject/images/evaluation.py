@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.datasets import ImageFolder
 
-from timm_inject.errors import ArgumentTypeError, ClassNameError, ImageError, list_some
+from timm_inject.errors import ArgumentValueError, ImageError
 from timm_inject.head import unwrap_model
-from timm_inject.images.classification import image_transform, inference, load_image, model_class_names
+from timm_inject.images.batches import LabelReader, as_loader, iterate, length_of
+from timm_inject.images.classification import inference, model_class_names, whole_number
+from timm_inject.images.folders import folder_dataset
+from timm_inject.images.loading import image_transform
 from timm_inject.images.metrics import accuracy_by_class, harmonic_mean, mean_accuracy
 from timm_inject.injected import find_record
-from timm_inject.text import ClassName, ProgressCallback, match_key
+from timm_inject.text import ProgressCallback
 
-__all__ = ["GzslScores", "evaluate", "folder_dataset", "gzsl_scores"]
+__all__ = ["GzslScores", "evaluate", "gzsl_scores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,10 @@ class GzslScores:
         moved_share: Share of the images of seen classes that are predicted as a new class. None without such images.
         accuracy_of_class: Class name -> accuracy over all classes, for every class with an image.
         num_images: How many images were scored.
+        seen_accuracy_before: Images of seen classes, predicted among the seen classes only: what the model reached before the
+            injection. None without such images.
+        input_size: (channels, height, width) of the images as the model got them; for a folder that is timm's test size where the
+            model's config has one and the model takes it. None where the images differ in size.
     """
 
     zsl_accuracy: float | None
@@ -44,6 +50,8 @@ class GzslScores:
     moved_share: float | None
     accuracy_of_class: dict[str, float]
     num_images: int
+    seen_accuracy_before: float | None = None
+    input_size: tuple[int, int, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy."""
@@ -60,29 +68,98 @@ def evaluate(
 ) -> GzslScores:
     """Score a model on labelled images. The model is left as it is, its train/eval flags included; it runs where its weights are.
 
+    A folder's images are read as by `classify`: of the model's own size, which is timm's test size where its config has one;
+    `GzslScores.input_size` says which.
+
     Args:
         model: A patched model; one without injected classes gets its seen accuracy only.
-        images: A folder with one sub-folder a class, named by the class's name, synonym, label or logit index; or a Dataset
-            or DataLoader of (image, logit index) with images transformed for the model.
+        images: A folder with one sub-folder a class, named by the class's label, name, synonym or logit index; or a Dataset
+            or DataLoader of (image, logit index) with images transformed for the model, or PIL images, which are transformed
+            here. A dataset with `classes` or `class_to_idx` and without a `target_transform`, such as torchvision's
+            `ImageFolder`, has labels of its own: they are translated to the model's by the classes' names.
         batch_size: For folders and datasets.
-        num_workers: Loader processes, for folders and datasets.
-        progress: Called with the step's name, how many batches are done and how many there are.
+        num_workers: Loader processes, for folders and datasets. Where processes are spawned (macOS, Windows), a script needs
+            `if __name__ == "__main__":`.
+        progress: Called with the step's name, how many batches are done and how many there are (as many as are done where
+            a loader does not know).
 
     Raises:
-        ArgumentTypeError: `images` is none of these.
+        ArgumentTypeError: `images` is none of these, its samples are no such pairs, or a number is none.
+        ArgumentValueError: A label is no logit of the model, the model does not take images of that shape, `batch_size` is less
+            than 1 or `num_workers` less than 0.
         ImageError: There are no images, or one does not open.
-        ClassNameError: A sub-folder is named like none of the model's classes.
+        ClassNameError: A sub-folder, or a class of the dataset, is named like none or several of the model's classes.
     """
+    batch_size, num_workers = whole_number("batch_size", batch_size, 1), whole_number("num_workers", num_workers, 0)
     model = unwrap_model(model)
     names = model_class_names(model)
-    loader = _loader(model, names, images, batch_size, num_workers)
+    if isinstance(images, str | os.PathLike):
+        images = folder_dataset(model, Path(images), names)
+    transform = image_transform(model)
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    loader = as_loader(images, transform, batch_size, num_workers, on_gpu)
+    reader = LabelReader(getattr(loader, "dataset", images), names, transform.input_size[0])
     record = find_record(model)
     num_seen = record.num_seen if record else len(names)
-    predictions = _classify(model, loader, num_seen, progress)
-    return gzsl_scores(*predictions, names=[name.name for name in names], num_seen=num_seen)
+    batches: list[tuple[Tensor, ...]] = []
+    sizes: set[tuple[int, ...]] = set()
+    total = length_of(loader)
+    with inference(model), contextlib.closing(iterate(loader)) as loaded:  # closed, the loader's processes end also after an error
+        for batch in loaded:
+            pixels, target = reader.read(batch)
+            sizes.add(tuple(pixels.shape[1:]))
+            logits = _logits(model, pixels, transform.input_size)
+            # Indices stay where the model is until the end: to fetch them is to wait for it.
+            batches.append((*_predictions(logits, num_seen), target))
+            if progress is not None:
+                progress("Classify the images", len(batches), max(total or 0, len(batches)))
+    if not sum(len(target) for *_, target in batches):
+        raise ImageError("There are no images to evaluate.")
+    predicted, predicted_seen, predicted_new, target = (
+        torch.cat([part.cpu() for part in parts]) for parts in zip(*batches, strict=True)
+    )
+    return gzsl_scores(
+        predicted,
+        predicted_new,
+        target,
+        names=[name.name for name in names],
+        num_seen=num_seen,
+        predicted_seen=predicted_seen,
+        input_size=next(iter(sizes)) if len(sizes) == 1 else None,
+    )
 
 
-def gzsl_scores(predicted: Tensor, predicted_new: Tensor, target: Tensor, *, names: list[str], num_seen: int) -> GzslScores:
+def _logits(model: nn.Module, images: Tensor, own_size: tuple[int, int, int]) -> Tensor:
+    parameter = next(model.parameters())
+    try:
+        logits: Tensor = model(images.to(parameter.device, parameter.dtype, non_blocking=True))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        size = tuple(images.shape[1:])
+        if size == own_size or isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        problem = " ".join(str(error).split())[:200].rstrip(".")
+        raise ArgumentValueError(
+            f"The model does not take images of the shape {size}: {problem}. Transform them to its own, {own_size}."
+        ) from error
+    return logits
+
+
+def _predictions(logits: Tensor, num_seen: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Predicted class of each image, among all classes, the seen ones and the new ones (-1 where there are none)."""
+    predicted, new = logits.argmax(1), logits[:, num_seen:]
+    return predicted, logits[:, :num_seen].argmax(1), new.argmax(1) + num_seen if new.shape[1] else torch.full_like(predicted, -1)
+
+
+def gzsl_scores(
+    predicted: Tensor,
+    predicted_new: Tensor,
+    target: Tensor,
+    *,
+    names: list[str],
+    num_seen: int,
+    predicted_seen: Tensor | None = None,
+    input_size: tuple[int, ...] | None = None,
+) -> GzslScores:
     """Score the predictions of a model whose classes from `num_seen` on are new.
 
     Args:
@@ -91,6 +168,8 @@ def gzsl_scores(predicted: Tensor, predicted_new: Tensor, target: Tensor, *, nam
         target: (num_images,) logit index of the true class.
         names: Class names in logit order.
         num_seen: How many of the classes are seen.
+        predicted_seen: (num_images,) logit index, among the seen classes only; None for no accuracy before the injection.
+        input_size: As in `GzslScores`.
     """
     is_seen = target < num_seen
     by_class = accuracy_by_class(predicted, target)
@@ -98,6 +177,7 @@ def gzsl_scores(predicted: Tensor, predicted_new: Tensor, target: Tensor, *, nam
     unseen = mean_accuracy({index: value for index, value in by_class.items() if index >= num_seen})
     zsl = mean_accuracy(accuracy_by_class(predicted_new[~is_seen], target[~is_seen]))
     moved = (predicted[is_seen] >= num_seen).double().mean().item() if is_seen.any() else None
+    before = None if predicted_seen is None else mean_accuracy(accuracy_by_class(predicted_seen[is_seen], target[is_seen]))
     return GzslScores(
         zsl_accuracy=zsl,
         seen_accuracy=seen,
@@ -106,6 +186,8 @@ def gzsl_scores(predicted: Tensor, predicted_new: Tensor, target: Tensor, *, nam
         moved_share=moved,
         accuracy_of_class=_by_name(by_class, names),
         num_images=len(target),
+        seen_accuracy_before=before,
+        input_size=None if input_size is None else (input_size[0], input_size[1], input_size[2]),
     )
 
 
@@ -115,86 +197,3 @@ def _by_name(by_class: dict[int, float], names: list[str]) -> dict[str, float]:
     for index, value in by_class.items():
         result[f"{names[index]} (class {index})" if names[index] in result else names[index]] = value
     return result
-
-
-def _loader(model: nn.Module, names: list[ClassName], images: Any, batch_size: int, num_workers: int) -> DataLoader[Any]:
-    if isinstance(images, DataLoader):
-        return images
-    if isinstance(images, str | os.PathLike):
-        images = folder_dataset(model, Path(images), names)
-    if not hasattr(images, "__getitem__") and not isinstance(images, Iterable):
-        raise ArgumentTypeError(
-            f"`images` must be a folder with a sub-folder a class, a Dataset or a DataLoader, got {type(images).__name__}."
-        )
-    on_gpu = next(model.parameters()).device.type == "cuda"
-    return DataLoader(images, batch_size=batch_size, num_workers=num_workers, pin_memory=on_gpu)
-
-
-def folder_dataset(model: nn.Module, folder: Path, names: list[ClassName] | None = None) -> Dataset[Any]:
-    """A folder with one sub-folder a class as a Dataset of (image, logit index), transformed for the model.
-
-    Args:
-        model: What the images are for.
-        folder: As in `evaluate`.
-        names: Of the model's classes; None looks them up.
-    """
-    names = model_class_names(model) if names is None else names
-    if not folder.is_dir():
-        raise ImageError(f"The image folder '{folder}' does not exist. Pass a folder with one sub-folder a class.")
-    try:
-        dataset = ImageFolder(str(folder), transform=image_transform(model), loader=load_image, allow_empty=True)
-    except FileNotFoundError as error:
-        raise ImageError(f"The folder '{folder}' holds no sub-folders. Put the images of each class into one.") from error
-    if not dataset.samples:
-        raise ImageError(f"The folder '{folder}' holds no images in its sub-folders. Put each class's images into its own.")
-    index_of = _index_folders(dataset.classes, names)
-    dataset.target_transform = lambda position: index_of[position]
-    return dataset
-
-
-def _index_folders(folders: list[str], names: list[ClassName]) -> list[int]:
-    index_of_key: dict[str, int] = {}
-    # Names and labels (WordNet ids, for ImageNet) first: a class's own name wins over another's synonym.
-    for index, name in enumerate(names):
-        index_of_key.setdefault(match_key(name.name), index)
-        if name.label is not None:
-            index_of_key.setdefault(match_key(name.label), index)
-    for index, name in enumerate(names):
-        for synonym in name.synonyms:
-            index_of_key.setdefault(match_key(synonym), index)
-    found = [_folder_index(folder, index_of_key, len(names)) for folder in folders]
-    unknown = [repr(folder) for folder, index in zip(folders, found, strict=True) if index is None]
-    if unknown:
-        raise ClassNameError(
-            f"{len(unknown)} of {len(folders)} sub-folders are named like no class of the model: {list_some(unknown)}. Name "
-            f"each by its class's name, synonym, label or logit index (0 to {len(names) - 1})."
-        )
-    return [index for index in found if index is not None]
-
-
-def _folder_index(folder: str, index_of_key: dict[str, int], num_classes: int) -> int | None:
-    if folder.isascii() and folder.isdigit() and int(folder) < num_classes:
-        return int(folder)
-    return index_of_key.get(match_key(folder))
-
-
-def _classify(
-    model: nn.Module, loader: DataLoader[Any], num_seen: int, progress: ProgressCallback | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Predicted class, predicted class among the new ones, and true class of every image."""
-    parameter = next(model.parameters())
-    batches: list[tuple[Tensor, Tensor, Tensor]] = []
-    with inference(model):
-        for images, labels in loader:
-            logits = model(images.to(parameter.device, parameter.dtype, non_blocking=True))
-            target = torch.as_tensor(labels)
-            new = logits[:, num_seen:]
-            predicted_new = new.argmax(1) + num_seen if new.shape[1] else torch.full_like(target, -1)
-            # Indices stay where the model is until the end: to fetch them is to wait for it.
-            batches.append((logits.argmax(1), predicted_new, target))
-            if progress is not None:
-                progress("Classify the images", len(batches), len(loader))
-    if not batches:
-        raise ImageError("There are no images to evaluate.")
-    predicted, predicted_new, target = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
-    return predicted, predicted_new, target

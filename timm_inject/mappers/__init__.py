@@ -3,10 +3,9 @@
 from timm_inject.mappers.base import Mapper, isolated_float32, normalize
 from timm_inject.mappers.crossfit import MIN_CLASSES, Crossfit, assign_folds
 from timm_inject.mappers.fitting import FittedMapper, fit_and_crossfit
-from timm_inject.mappers.icis import IcisParts
-from timm_inject.mappers.kernel_ridge import KernelRidgeMapper, choose_kernel, gaussian_kernel
+from timm_inject.mappers.kernel_ridge import IcisMapper, KernelRidgeMapper, cauchy_kernel, choose_kernel, leave_one_out_rows
 from timm_inject.mappers.networks import IcisNetworks
-from timm_inject.mappers.registry import MAPPERS, IcisMapper, IcisPaperMapper, create_mapper, mapper_names
+from timm_inject.mappers.registry import MAPPERS, IcisPaperMapper, create_mapper, mapper_names
 from timm_inject.mappers.span import RowSpan
 
 __all__ = [
@@ -17,16 +16,16 @@ __all__ = [
     "IcisMapper",
     "IcisNetworks",
     "IcisPaperMapper",
-    "IcisParts",
     "KernelRidgeMapper",
     "Mapper",
     "RowSpan",
     "assign_folds",
+    "cauchy_kernel",
     "choose_kernel",
     "create_mapper",
     "fit_and_crossfit",
-    "gaussian_kernel",
     "isolated_float32",
+    "leave_one_out_rows",
     "mapper_names",
     "normalize",
 ]

@@ -30,6 +30,7 @@ class Mapper(ABC):
         num_folds: Into how many folds the seen classes are dealt for calibration.
         crossfits: For how many of these the mapper is fitted again: all of them, but for mappers that are slow to fit.
         knows_length: Whether predicted rows are about as long as rows of the head, and not only point where they do.
+        is_calibrated: Whether calibration "balanced" gives its rows a length and an offset; else they stay as they are predicted.
         choices: Which of the learned tensors are settings that `_fit` chose for the head.
         tensors: What was learned; empty before `fit`.
         given: Choices of another mapper, which `_fit` takes over; empty where it has to choose.
@@ -40,6 +41,7 @@ class Mapper(ABC):
     num_folds: ClassVar[int] = 5
     crossfits: ClassVar[int] = 5
     knows_length: ClassVar[bool] = True
+    is_calibrated: ClassVar[bool] = True
     choices: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from timm_inject.mappers.base import Mapper, normalize
-from timm_inject.mappers.mixing import solve_shares
 from timm_inject.text import ProgressCallback
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "MeanRowMapper",
     "RidgeMapper",
     "SmoMapper",
-    "SubspaceMapper",
     "WeightedAverageMapper",
 ]
 
@@ -55,30 +53,29 @@ class MeanRowMapper(_SimilarityMapper):
 
 
 class WeightedAverageMapper(_SimilarityMapper):
-    """WAvg: the 5 nearest seen rows, weighted by exp(-5 x distance) of their descriptors.
+    """WAvg: all seen rows, weighted by exp(-5 x distance) of their descriptors.
 
     Source: Xu et al., "VGSE: Visually-Grounded Semantic Embeddings for Zero-Shot Learning", CVPR 2022, section 3.2, with its
-    5 neighbours and eta = 5; there it predicts class embeddings, here rows, as the ICIS paper uses it. The weights are
+    eta = 5; there it predicts class embeddings, here rows, from all seen classes as the ICIS paper uses it. The weights are
     divided by their sum, so that the row keeps the scale of a seen one.
     """
 
     name = "wavg"
 
     def _shares(self, descriptors: Tensor, seen_descriptors: Tensor) -> Tensor:
-        weights = torch.exp(-5.0 * torch.cdist(descriptors, seen_descriptors))
-        return _keep_largest(weights, 5)
+        return torch.softmax(-5.0 * torch.cdist(descriptors, seen_descriptors), dim=1)
 
 
 class SmoMapper(_SimilarityMapper):
     """SMO: the shares, between 0 and 1 with sum 1, whose mix of seen descriptors comes nearest to the new descriptor.
 
-    Source: Xu et al., VGSE, CVPR 2022, section 3.2 (lower bound 0); see `mixing` for how it is solved.
+    Source: Xu et al., VGSE, CVPR 2022, section 3.2 (lower bound 0).
     """
 
     name = "smo"
 
     def _shares(self, descriptors: Tensor, seen_descriptors: Tensor) -> Tensor:
-        return solve_shares(seen_descriptors @ seen_descriptors.T, descriptors @ seen_descriptors.T, steps=300)
+        return _solve_shares(seen_descriptors @ seen_descriptors.T, descriptors @ seen_descriptors.T, steps=300)
 
 
 class CostaMapper(_SimilarityMapper):
@@ -135,34 +132,6 @@ class RidgeMapper(Mapper):
         return (descriptors - self.tensors["mean_descriptor"]) @ self.tensors["slope"] + self.tensors["mean_row"]
 
 
-class SubspaceMapper(Mapper):
-    """Linear regression from descriptors to coordinates in the span of the seen rows, without centring.
-
-    Source: Akyurek et al., "Subspace Regularizers for Few-Shot Class Incremental Learning", ICLR 2022, in the image-free
-    form that the ICIS paper compares with ("subspace regression").
-    """
-
-    name = "subspace"
-
-    def _fit(
-        self,
-        descriptors: Tensor,
-        rows: Tensor,
-        generator: torch.Generator,
-        unseen_descriptors: Tensor | None,
-        progress: ProgressCallback | None,
-    ) -> dict[str, Tensor]:
-        _, _, basis = torch.linalg.svd(rows, full_matrices=False)
-        return {
-            "descriptor_dim": torch.tensor(descriptors.shape[1]),
-            "basis": basis,
-            "slope": _ridge_slope(descriptors, rows @ basis.T),
-        }
-
-    def _predict(self, descriptors: Tensor) -> Tensor:
-        return descriptors @ self.tensors["slope"] @ self.tensors["basis"]
-
-
 # The ridge of the linear baselines, as a share of the Gram matrix's mean eigenvalue: fixed, as a baseline's should be.
 _RELATIVE_RIDGE = 0.1
 
@@ -178,3 +147,25 @@ def _keep_largest(weights: Tensor, count: int) -> Tensor:
     largest = weights.topk(min(count, weights.shape[1]), dim=1)
     kept = torch.zeros_like(weights).scatter(1, largest.indices, largest.values)
     return kept / kept.sum(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def _solve_shares(gram: Tensor, target: Tensor, steps: int) -> Tensor:
+    """Shares, at least 0 with sum 1, whose mix of the candidates is near each target.
+
+    Args:
+        gram: (num_candidates, num_candidates) inner products of the candidates.
+        target: (n, num_candidates) inner products of the targets with the candidates; all vectors have length 1.
+        steps: From equal shares towards the nearest mix. Few steps leave the shares more even.
+
+    Returns:
+        (n, num_candidates).
+
+    Source: exponentiated gradient descent: Kivinen and Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear
+    Predictors", Information and Computation, 1997.
+    """
+    # Shares are kept as logarithms. The squared distance has a gradient of at most 4, so a step of 1 cannot diverge.
+    logarithms = torch.zeros_like(target)
+    for _ in range(steps):
+        shares = torch.softmax(logarithms, dim=1)
+        logarithms -= 2 * (shares @ gram - target)
+    return torch.softmax(logarithms, dim=1)

@@ -10,12 +10,11 @@ from timm_inject.mappers.baselines import (
     MeanRowMapper,
     RidgeMapper,
     SmoMapper,
-    SubspaceMapper,
     WeightedAverageMapper,
 )
-from timm_inject.mappers.icis import IcisMapper
+from timm_inject.mappers.icis_networks import IcisNetworksMapper
 from timm_inject.mappers.icis_paper import IcisPaperMapper
-from timm_inject.mappers.kernel_ridge import KernelRidgeMapper
+from timm_inject.mappers.kernel_ridge import IcisMapper, KernelRidgeMapper
 
 __all__ = ["MAPPERS", "IcisMapper", "IcisPaperMapper", "Mapper", "create_mapper", "mapper_names"]
 
@@ -24,13 +23,13 @@ MAPPERS: dict[str, type[Mapper]] = {
     for mapper in (
         IcisMapper,
         IcisPaperMapper,
+        IcisNetworksMapper,
         KernelRidgeMapper,
         RidgeMapper,
         WeightedAverageMapper,
         SmoMapper,
         CostaMapper,
         ConseMapper,
-        SubspaceMapper,
         MeanRowMapper,
     )
 }

@@ -1,7 +1,17 @@
 """From names to class descriptors: which classes there are, what each name means, what it looks like, and its embedding."""
 
 from timm_inject.text.descriptors import descriptor_probe, encode_descriptors, identity_of, is_near, sentences_of
-from timm_inject.text.encoder import DEFAULT_ENCODER, EncoderSource, LoadedEncoder, ProgressCallback, TextEncoder, resolve_encoder
+from timm_inject.text.encoder import (
+    DEFAULT_ENCODER,
+    EncoderHandle,
+    EncoderSource,
+    ProgressCallback,
+    SentenceEncoder,
+    TextEncoder,
+    resolve_encoder,
+)
+from timm_inject.text.language_model import LanguageModel
+from timm_inject.text.name_files import names_to_mapping, parse_labels, parse_names, read_label_file, read_name_file, split_name
 from timm_inject.text.names import (
     ClassName,
     class_from_label,
@@ -21,11 +31,13 @@ __all__ = [
     "ClassName",
     "ClassText",
     "Descriptions",
+    "EncoderHandle",
     "EncoderSource",
-    "LoadedEncoder",
+    "LanguageModel",
     "PrecomputedEncoder",
     "ProgressCallback",
     "Sense",
+    "SentenceEncoder",
     "TextEncoder",
     "class_from_label",
     "classes_from_labels",
@@ -38,9 +50,15 @@ __all__ = [
     "label_set_wnids",
     "load_senses",
     "match_key",
+    "names_to_mapping",
+    "parse_labels",
+    "parse_names",
+    "read_label_file",
+    "read_name_file",
     "resolve_class_texts",
     "resolve_encoder",
     "resolve_seen_class_names",
     "resolve_unseen_class_names",
     "sentences_of",
+    "split_name",
 ]

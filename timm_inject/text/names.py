@@ -57,6 +57,8 @@ _UNWRITABLE_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 # "03111_Animalia_Chordata_Aves_Passeriformes_Turdidae_Turdus_merula" the path down to the species.
 _WNID_BEFORE = re.compile(r"(?P<wnid>n\d{8})[\s_:.,;-]+(?P<name>\S.*)")
 _NUMBER_BEFORE = re.compile(r"\d+(?:\s*[._:)-]\s*|\s+)(?P<name>\D.*)")
+# What stands for a space: "electric_guitar", "grizzly+bear".
+_WORD_JOINTS = re.compile(r"_|(?<=\w)\+(?=\w)")
 _KINGDOM = re.compile(r"(?:\d+_)?(?:Animalia|Plantae|Fungi|Chromista|Protozoa|Bacteria|Archaea|Viruses)_")
 
 
@@ -267,11 +269,11 @@ def _name_in_label(label: str, numbered: bool) -> str:
         return " ".join(label.split("_")[-2:])
     found = _NUMBER_BEFORE.fullmatch(label) if numbered else None
     name = found["name"] if found else label
-    spaced = " ".join(name.replace("_", " ").split()) or name
+    spaced = " ".join(_WORD_JOINTS.sub(" ", name).split()) or name
     if "/" in name and not load_senses().find(spaced):
         steps = [step for step in spaced.split("/") if len(step.strip()) > 1]
         ends = [" ".join(steps[-count:]) for count in (2, 1) if len(steps) >= count]
-        return next((end for end in ends if load_senses().find(end)), spaced)
+        return next((end for end in ends if load_senses().find(end)), " ".join(steps) if name.startswith("/") else spaced)
     return spaced
 
 

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, EncoderError, SaveError, list_some
-from timm_inject.files import expand_user, written_beside
+from timm_inject.io import expand_user, written_beside
+from timm_inject.text.vectors import as_matrix
 
 __all__ = ["EMBEDDING_SUFFIXES", "PrecomputedEncoder"]
 
@@ -53,7 +54,7 @@ class PrecomputedEncoder:
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise ArgumentTypeError("`texts` must be a list of strings, one an embedding.")
         self.name = name
-        self._embeddings = _as_matrix(embeddings)
+        self._embeddings = _check_matrix(embeddings)
         self._position = {text: position for position, text in enumerate(texts)}
         if len(self._embeddings) != len(texts):
             raise ArgumentValueError(
@@ -128,11 +129,9 @@ class PrecomputedEncoder:
             ) from error
 
 
-def _as_matrix(embeddings: Any) -> Tensor:
+def _check_matrix(embeddings: Any) -> Tensor:
     try:
-        if isinstance(embeddings, list | tuple) and embeddings and not isinstance(embeddings[0], list | tuple):
-            embeddings = _stack([torch.as_tensor(vector) for vector in embeddings])
-        matrix = torch.as_tensor(embeddings).detach().to("cpu", torch.float32)
+        matrix = as_matrix(embeddings)
     except ArgumentValueError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
@@ -140,13 +139,6 @@ def _as_matrix(embeddings: Any) -> Tensor:
     if matrix.ndim != 2:
         raise ArgumentValueError(f"`embeddings` must have shape (num_texts, dim), got {tuple(matrix.shape)}.")
     return matrix.contiguous()
-
-
-def _stack(vectors: list[Tensor]) -> Tensor:
-    shapes = sorted({tuple(vector.shape) for vector in vectors})
-    if len(shapes) > 1:
-        raise ArgumentValueError(f"The embeddings have different shapes: {list_some(shapes)}. Give vectors of one length.")
-    return torch.stack(vectors)
 
 
 def _read_npz(file: Path) -> tuple[list[str], Any, None]:
