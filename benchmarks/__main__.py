@@ -12,7 +12,6 @@ from benchmarks import estimates, heldout, price, self_score, synthetic, transfe
 from benchmarks.speed import run as speed
 from timm_inject.errors import InjectionWarning, TimmInjectError
 
-
 # A new benchmark is a module with the functions `add_options(parser)` and `run(options)`, and a line here.
 _COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "cub": (zsl, "CUB, birds, in the xlsa17 layout"),
