@@ -167,7 +167,13 @@ def make_record(*entries: dict[str, Any], **changes: Any) -> InjectionRecord:
     return dataclasses.replace(record, **changes)
 
 
-def run_command(capsys, *arguments):
+def run_command(capsys, *arguments, main=main):
     code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def run_benchmark(capsys, *arguments):
+    from benchmarks.__main__ import main  # which takes a while, and needs the extra `benchmark`
+
+    return run_command(capsys, *arguments, main=main)
