@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
-from timm_inject.calibration.confidence import estimate_names
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one_hot
 
 from tests.helpers import NAMES, WordEncoder
 from timm_inject import ArgumentValueError, explain, fit_mapper, inject, injection_record, save_for_hf, self_score
 from timm_inject.calibration.activation import resolve_activation
+from timm_inject.calibration.estimates import estimate_names
 from timm_inject.calibration.pseudo_features import fit_feature_model
 from timm_inject.calibration.rows import calibrate_rows
 from timm_inject.mappers.fitting import fit_and_crossfit
@@ -186,7 +186,7 @@ def test_without_a_bias_it_is_the_length_alone(sigmoid_head, calibration):
 def test_pseudo_features_of_a_sigmoid_head(num_classes):
     weights = torch.randn(num_classes, 64, generator=torch.Generator().manual_seed(0))
     weights = weights - weights.mean(0)
-    model, pseudo = fit_feature_model(weights, torch.Generator().manual_seed(0), "sigmoid")
+    model, pseudo = fit_feature_model(weights, None, torch.Generator().manual_seed(0), "sigmoid")
     logits = pseudo.features @ weights.T + pseudo.level
     own = logits.gather(1, pseudo.labels[:, None])
     assert (own > 0).float().mean().item() == pytest.approx(0.65, abs=0.02)
@@ -194,7 +194,7 @@ def test_pseudo_features_of_a_sigmoid_head(num_classes):
     losses = [binary_cross_entropy_with_logits(factor * logits, truth).item() for factor in (1 / 1.2, 1.0, 1.2)]
     assert min(losses) == losses[1]
     assert model.draw(weights, pseudo.labels, torch.Generator()).level == pseudo.level
-    other, _ = fit_feature_model(weights, torch.Generator().manual_seed(0), "sigmoid-top1")
+    other, _ = fit_feature_model(weights, None, torch.Generator().manual_seed(0), "sigmoid-top1")
     assert (other.scale, other.level) == (model.scale, None)
 
 

@@ -4,11 +4,11 @@ import warnings
 
 import pytest
 import torch
-from timm_inject.calibration.confidence import NameEstimates, estimate_names
 from torch.nn.functional import normalize
 
 from tests.helpers import NAMES, WordEncoder, needs_offline, related_classes
 from timm_inject import WeakClassWarning, inject, injection_record
+from timm_inject.calibration.estimates import NameEstimates, estimate_names
 from timm_inject.mappers import fit_and_crossfit
 
 
@@ -51,7 +51,7 @@ def test_names_that_are_alike_are_less_likely_to_work():
 
 
 def test_the_head_may_lack_a_bias_and_know_more_classes_than_are_used(monkeypatch):
-    monkeypatch.setattr("timm_inject.calibration.confidence._MAX_SEEN", 30)
+    monkeypatch.setattr("timm_inject.calibration.estimates._MAX_SEEN", 30)
     descriptors, rows = related_classes(num_classes=65)
     result = estimate_names(_known(descriptors[:60], rows[:60, :23]), descriptors[60:], rows[60:, :23])
     assert result.accuracy.shape == (5,)

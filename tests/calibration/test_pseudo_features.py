@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from timm_inject.calibration.pseudo_features import draw_pseudo_features, fit_feature_model
+from timm_inject.calibration.pseudo_features import fit_feature_model
 
 
 @pytest.mark.parametrize(("num_classes", "accuracy"), [(100, 0.885), (1500, 0.817)])
@@ -12,7 +12,7 @@ def test_pseudo_features_meet_their_accuracy_and_confidence(num_classes, accurac
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(num_classes, 64, generator=generator)
     weights = weights - weights.mean(0)
-    pseudo = draw_pseudo_features(weights, generator)
+    pseudo = fit_feature_model(weights, None, generator)[1]
     logits = pseudo.features @ weights.T
     assert (logits.argmax(1) == pseudo.labels).float().mean().item() == pytest.approx(accuracy, abs=0.02)
     assert logits.softmax(1).amax(1).mean().item() == pytest.approx(0.82 * accuracy, abs=0.02)
@@ -21,7 +21,7 @@ def test_pseudo_features_meet_their_accuracy_and_confidence(num_classes, accurac
 def test_images_of_a_softmax_head_differ_as_much_among_classes_and_its_rivals_do_not_rise_with_the_right_one():
     generator = torch.Generator().manual_seed(0)
     weights = _centred(torch.randn(100, 12, generator=generator) @ torch.randn(12, 64, generator=generator))
-    model, pseudo = fit_feature_model(weights, generator)
+    model, pseudo = fit_feature_model(weights, None, generator)
     drawn = model.draw(weights, pseudo.labels, generator).features
     for features in (pseudo.features, drawn):
         logits = features @ weights.T
@@ -30,7 +30,7 @@ def test_images_of_a_softmax_head_differ_as_much_among_classes_and_its_rivals_do
         own = logits.gather(1, pseudo.labels[:, None])[:, 0]
         rivals = logits.scatter(1, pseudo.labels[:, None], -torch.inf).amax(1)
         assert torch.corrcoef(torch.stack([own, rivals]))[0, 1] < 0.2
-    _, uneven = fit_feature_model(weights, generator, "sigmoid")
+    _, uneven = fit_feature_model(weights, None, generator, "sigmoid")
     spreads = (uneven.features @ weights.T).std(1)
     assert spreads.std() > 0.05 * spreads.mean()
 

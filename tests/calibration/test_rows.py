@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.helpers import related_classes
-from timm_inject.calibration.pseudo_features import draw_pseudo_features
+from timm_inject.calibration.pseudo_features import fit_feature_model
 from timm_inject.calibration.rows import (
     _best_offset,
     _Rehearsal,
@@ -75,7 +75,7 @@ def _moved_share(fitted, calibration):
     """Of the seen classes' pseudo-features, on which a new logit is the largest."""
     mean_row = fitted[0].rows.mean(0)
     weights = fitted[0].weights - mean_row[:23]
-    features = draw_pseudo_features(weights, torch.Generator().manual_seed(0)).features
+    features = fit_feature_model(weights, None, torch.Generator().manual_seed(0))[1].features
     new_logits = features @ (_calibrate(fitted, calibration)[1].rows[:, :23] - mean_row[:23]).T + _offset(fitted, calibration)
     return (new_logits.amax(1) > (features @ weights.T).amax(1)).float().mean().item()
 
@@ -167,7 +167,7 @@ def test_the_offset_keeps_its_place_among_the_margins_of_the_real_new_classes(fi
     raw = one.mapper.predict_rows(new)
     shifted = raw + torch.nn.functional.one_hot(torch.tensor(0), 24) * 0.7
     mean_row = one.rows.mean(0)
-    pseudo = draw_pseudo_features(one.rows[:, :23] - mean_row[:23], torch.Generator().manual_seed(0), activation).features
+    pseudo = fit_feature_model(one.rows[:, :23] - mean_row[:23], None, torch.Generator().manual_seed(0), activation)[1].features
     medians, offsets = [], []
     for predicted in (raw, shifted):
         rescaled = _rescaled(predicted, one.rows)

@@ -5,10 +5,10 @@ import json
 
 import pytest
 import torch
-from timm_inject.calibration.self_score import _compare_rows
 
 from tests.helpers import NAMES, WordEncoder, related_classes
 from timm_inject import ArgumentTypeError, ArgumentValueError, MapperError, fit_mapper, inject, self_score
+from timm_inject.calibration.estimates import _compare_rows
 from timm_inject.mappers.fitting import fit_and_crossfit
 
 
