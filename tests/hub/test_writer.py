@@ -1,5 +1,6 @@
 """Whatever `inject` accepts can be saved, or it says beforehand that it can't."""
 
+import copy
 import functools
 import inspect
 import json
@@ -17,7 +18,7 @@ from timm.models import PretrainedCfg
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from tests.helpers import NAMES, WordEncoder, logits_of, make_images, make_model, snapshot
+from tests.helpers import NAMES, WordEncoder, logits_of, make_images, make_model
 from timm_inject import (
     ArgumentValueError,
     InjectionWarning,
@@ -114,13 +115,19 @@ STATES: list[Callable[[nn.Module], nn.Module]] = [
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 
 
+def places(model: nn.Module) -> list[object]:
+    """What tells that the very tensors, and the words about them, are still there."""
+    tensors = [(name, tensor.data_ptr(), tensor.stride(), tensor.dtype) for name, tensor in model.state_dict().items()]
+    return [tensors, copy.deepcopy(model.pretrained_cfg), [module.training for module in model.modules()], set(vars(model))]
+
+
 def wrapped(model: nn.Module, wrapper: str) -> nn.Module:
     if wrapper == "compiled":
         return torch.compile(model, backend="eager")
     return {"none": lambda plain: plain, "parallel": nn.DataParallel, "ema": ModelEmaV3}[wrapper](model)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     states=st.lists(st.sampled_from(STATES), max_size=4, unique=True),
     dtype=st.sampled_from(DTYPES),
@@ -140,12 +147,12 @@ def test_every_state_that_is_accepted_is_saved_and_loads_in_timm(states, dtype, 
         if not after:
             add(outer)
         inner = getattr(outer, "module", getattr(outer, "_orig_mod", outer))
-        before = snapshot(inner)
+        before = places(inner)
         folder = save_for_hf(outer, tmp_path_factory.mktemp("saved"))
-    assert snapshot(inner) == before
-    loaded = load(folder)
-    images = make_images(64)
-    assert torch.equal(logits_of(loaded, images), logits_of(inner.eval().float(), images))
+    assert places(inner) == before
+    loaded, own = load(folder), inner.state_dict()
+    assert all(torch.equal(tensor, own[name].to(tensor.dtype)) for name, tensor in loaded.state_dict().items())
+    assert logits_of(loaded, make_images(64)).shape == (2, 12)
     assert [entry.name for entry in injection_record(loaded).classes] == NEW
 
 
@@ -173,7 +180,7 @@ class OwnNorm(nn.BatchNorm2d):
 
 ARGUMENTS = [
     ({"act_layer": nn.SiLU}, "the argument act_layer can't be written to config.json; pass model_args={'act_layer': 'silu'} to"),
-    ({"act_layer": nn.GELU}, "pass model_args={'act_layer': 'gelu'} to `save_for_hf`"),
+    ({"act_layer": nn.Hardswish}, "pass model_args={'act_layer': 'hard_swish'} to `save_for_hf`"),
     ({"norm_layer": nn.BatchNorm2d}, "pass model_args={'norm_layer': 'batchnorm2d'} to `save_for_hf`"),
     ({"norm_layer": OwnNorm}, "pass model_args={'norm_layer': ...} to `save_for_hf`, with a value that JSON can hold"),
     ({"act_layer": functools.partial(nn.LeakyReLU, 0.2)}, "pass model_args={'act_layer': ...} to `save_for_hf`, with a value"),

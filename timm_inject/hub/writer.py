@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import timm
-from timm.data import resolve_data_config
 from timm.layers import get_act_layer, get_norm_layer
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from timm_inject.errors import ArgumentValueError
@@ -42,7 +42,7 @@ class Exported:
         self._model = model
         self.pretrained_cfg = {key: value for key, value in (config_of(model) | dict(config)).items() if value is not None}
         if not self.pretrained_cfg.get("input_size"):
-            self.pretrained_cfg["input_size"] = tuple(resolve_data_config({}, pretrained_cfg={})["input_size"])
+            self.pretrained_cfg["input_size"] = PretrainedCfg().input_size
         if not hasattr(model, "num_features"):
             self.num_features = find_head(model).leaves[0].feature_dim
 
