@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from timm_inject.calibration import (
-    MAX_NAMES,
     Activation,
     CalibratedRows,
     calibrate_rows,
@@ -42,8 +41,6 @@ from timm_inject.version import installed_versions
 
 __all__ = ["inject"]
 
-# Below this estimate `inject` warns. Real photos of names so estimated: docs/benchmarks.md.
-WEAK = 0.25
 _LEANS_SHOWN = 5
 # Below this many seen classes `inject` warns: in the paper's curve T1 on CUB falls from 60.9 (150) to 29.5 (25) and 14.3 (12).
 FEW_SEEN = 25
@@ -86,7 +83,8 @@ def inject(
         calibration: How new rows compete with the seen ones, chosen without images. "balanced": the offset with the best harmonic
             mean of seen and new accuracy that moves at most max(1%, 2 k / (n + k)) of the seen classes' images to the k new
             classes (n seen). "harmonic": the best harmonic mean, whatever it costs. "keep-seen": at most 1% moves. A float: at
-            most that share moves. None: the raw prediction, which mostly loses to seen rows, and what heads of two classes get.
+            most that share moves. None: the raw prediction, which mostly loses to seen rows; heads of two classes get it,
+            and with "balanced" so does "icis-paper", whose rows an offset ruins.
         activation: How the head was trained and is read: "softmax"; "sigmoid", each class by itself, so that new classes must
             pass a probability of one half; or "sigmoid-top1", with binary cross-entropy, but the largest logit decides. None
             takes what earlier injections took, what the model's config states (`problem_type`), or what its tag implies
@@ -99,9 +97,10 @@ def inject(
         time, of the same layers.
 
     Warns:
-        WeakClassWarning: Names are unlikely to work, with the share of their images that each may win (the record holds the
-            figure of every name as `confidence`), for classes injected before where that is new; or nothing but their name is
-            known, where the seen classes have descriptions; or the head knows fewer than 25 classes.
+        WeakClassWarning: Names are unlikely to work, with the reason in words, for classes injected before where that is new (from
+            ten names on the record holds the share of its images that each may win as `confidence`; of fewer such figures mean
+            nothing); or nothing but their name is known, where the seen classes have descriptions; or the head knows fewer than 25
+            classes, or is unlike a trained one.
 
     Raises:
         TimmInjectError: One of its subclasses, with what came, what was expected and how to fix it; the model is then
@@ -117,7 +116,6 @@ def inject(
     trained = find_trained_mapper(mapper)
     mapper = _check_mapper(trained.facts.mapper if trained else mapper)
     check_calibration(calibration)
-    calibration = settle_calibration(calibration, create_mapper(mapper))
     problem = pose_problem(
         model,
         unseen_class_names,
@@ -127,14 +125,14 @@ def inject(
         activation=activation,
         seed=seed,
     )
-    if problem.num_seen < MIN_CLASSES:  # none can be hidden; `_warn_of_weak` says so
-        calibration = None
+    # Of fewer classes none can be hidden; `_warn_of_weak` says so.
+    settled = settle_calibration(calibration, create_mapper(mapper)) if problem.num_seen >= MIN_CLASSES else None
     fitted = problem.take_trained(trained) if trained else []
     seen_descriptors = trained.descriptors if trained else problem.encode_seen(progress)
     made = {
         "encoder": problem.encoder.encoder_id,
         "mapper": mapper,
-        "calibration": calibration,
+        "calibration": settled,
         "activation": problem.activation,
         "seed": seed,
     }
@@ -146,10 +144,11 @@ def inject(
         [*earlier.texts, *problem.unseen_texts], problem.encoder, progress, seen_descriptors=seen_descriptors
     )
     fitted = fitted or problem.fit(mapper, seen_descriptors, unseen_descriptors=unseen_descriptors, progress=progress)
-    predicted = [_predict(layer, unseen_descriptors, calibration) for layer in fitted]
+    predicted = [_predict(layer, unseen_descriptors, settled) for layer in fitted]
     new_rows = [part.rows for part in predicted]
     hashes = hash_rows(written_rows(problem.head, new_rows))
-    outlooks = _look_ahead(problem, fitted[0], unseen_descriptors, new_rows[0], calibration)
+    described = [bool(text.descriptions) for text in (*earlier.texts, *problem.unseen_texts)]
+    outlooks = _look_ahead(problem, fitted[0], unseen_descriptors, new_rows[0], settled, described)
     record = _make_record(problem, made, predicted[0].self_score, settings, earlier, hashes, outlooks)
     _warn_of_weak(record, problem)
     if descriptions is not None:
@@ -192,22 +191,20 @@ def _look_ahead(
     unseen_descriptors: Tensor,
     new_rows: Tensor,
     calibration: str | float | None,
+    described: Sequence[bool],
 ) -> list[_Outlook]:
     """Estimate how the rows of the first layer will do, and what they are made of."""
     names = [entry.name for entry in problem.names[: problem.num_seen]]
     leans = leans_on(fitted.rows, new_rows, names, feature_dim=fitted.feature_dim, max_shown=_LEANS_SHOWN)
-    if problem.num_seen < MIN_CLASSES or len(new_rows) > MAX_NAMES:
+    if problem.num_seen < MIN_CLASSES:
         return [_Outlook(shares) for shares in leans]
-    estimates = estimate_names(fitted, unseen_descriptors, new_rows)
-    weak = 0.0 if calibration is None else WEAK  # raw rows were not made to win anything yet
-    return [
-        _Outlook(shares, round(value, 4), _describe_weakness(value, among_new) if value < weak else None)
-        for shares, value, among_new in zip(leans, estimates.accuracy.tolist(), estimates.zsl_accuracy.tolist(), strict=True)
+    estimates = estimate_names(fitted, unseen_descriptors, new_rows, seen_names=names, has_text=described)
+    told = [
+        None if value != value or not estimates.ranks else round(value, 4)  # NaN outside the sample
+        for value in estimates.accuracy.tolist()
     ]
-
-
-def _describe_weakness(accuracy: float, among_new: float) -> str:
-    return f"estimated to win {accuracy:.0%} of its own images over all classes, and {among_new:.0%} among the new classes alone"
+    doubts = [None] * len(leans) if calibration is None else estimates.doubts()  # raw rows were not made to win anything yet
+    return [_Outlook(*parts) for parts in zip(leans, told, doubts, strict=True)]
 
 
 def _warn_of_undescribed(problem: Problem) -> None:
@@ -242,8 +239,8 @@ def _warn_of_weak(record: InjectionRecord, problem: Problem) -> None:
         ("the classes injected before", [entry for entry, old in before if entry.warning and not old.warning]),
     ):
         if entries:
-            entries.sort(key=lambda entry: entry.confidence or 0.0)
-            shown = list_some(f"{entry.name!r} ({entry.confidence:.0%} of its own images)" for entry in entries)
+            entries.sort(key=lambda entry: 0.0 if entry.confidence is None else entry.confidence)
+            shown = list_some(f"{entry.name!r} ({entry.warning})" for entry in entries)
             warnings.warn(
                 f"{len(entries)} of {which} are unlikely to work, estimated without images: {shown}. The head or the text hardly "
                 "tells them from other classes. Describe what can be seen of them (`descriptions=`), or test with `evaluate` on "

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import timm
@@ -11,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one
 from tests.helpers import NAMES, WordEncoder, needs_offline
 from timm_inject import ArgumentValueError, explain, fit_mapper, inject, injection_record, save_for_hf, self_score
 from timm_inject.calibration.activation import resolve_activation
-from timm_inject.calibration.confidence import estimate_names
+from timm_inject.calibration.estimates import estimate_names
 from timm_inject.calibration.pseudo_features import fit_feature_model
 from timm_inject.calibration.rows import calibrate_rows
 from timm_inject.cli.main import main
@@ -117,9 +118,8 @@ def sigmoid_head():
 
 def _calibrate(sigmoid_head, activation, calibration="harmonic"):
     descriptors, rows, _ = sigmoid_head
-    fitted = fit_and_crossfit("kernel-ridge", descriptors[:NUM_SEEN], rows)
-    new_rows = fitted.mapper.predict_rows(descriptors[NUM_SEEN:])
-    return calibrate_rows(fitted, new_rows, calibration, feature_dim=DIM, seed=0, activation=activation)
+    fitted = fit_and_crossfit("kernel-ridge", descriptors[:NUM_SEEN], rows, feature_dim=DIM, activation=activation)
+    return calibrate_rows(fitted, fitted.mapper.predict_rows(descriptors[NUM_SEEN:]), calibration)
 
 
 def _passes(sigmoid_head, new_rows):
@@ -183,12 +183,9 @@ def test_a_sigmoid_top1_head_is_judged_by_its_largest_logit(sigmoid_head):
 @pytest.mark.parametrize("calibration", ["harmonic", "keep-seen", None])
 def test_without_a_bias_it_is_the_length_alone(sigmoid_head, calibration):
     descriptors, rows, _ = sigmoid_head
-    fitted = fit_and_crossfit("kernel-ridge", descriptors[:NUM_SEEN], rows[:, :DIM])
+    fitted = fit_and_crossfit("kernel-ridge", descriptors[:NUM_SEEN], rows[:, :DIM], feature_dim=DIM)
     new_rows = fitted.mapper.predict_rows(descriptors[NUM_SEEN:])
-    one, other = (
-        calibrate_rows(fitted, new_rows, calibration, feature_dim=DIM, seed=0, activation=name).rows
-        for name in ("sigmoid", "softmax")
-    )
+    one, other = (calibrate_rows(replace(fitted, activation=name), new_rows, calibration).rows for name in ("sigmoid", "softmax"))
     assert torch.equal(one, other)
 
 
@@ -196,15 +193,15 @@ def test_without_a_bias_it_is_the_length_alone(sigmoid_head, calibration):
 def test_pseudo_features_of_a_sigmoid_head(num_classes):
     weights = torch.randn(num_classes, 64, generator=torch.Generator().manual_seed(0))
     weights = weights - weights.mean(0)
-    model, pseudo = fit_feature_model(weights, torch.Generator().manual_seed(0), "sigmoid")
+    model, pseudo = fit_feature_model(weights, None, torch.Generator().manual_seed(0), "sigmoid")
     logits = pseudo.features @ weights.T + pseudo.level
     own = logits.gather(1, pseudo.labels[:, None])
     assert (own > 0).float().mean().item() == pytest.approx(0.65, abs=0.02)
     truth = one_hot(pseudo.labels, num_classes).float()
     losses = [binary_cross_entropy_with_logits(factor * logits, truth).item() for factor in (1 / 1.2, 1.0, 1.2)]
     assert min(losses) == losses[1]
-    assert model.draw(weights, pseudo.labels, torch.Generator()).level == pseudo.level
-    other, _ = fit_feature_model(weights, torch.Generator().manual_seed(0), "sigmoid-top1")
+    assert model.draw(weights, pseudo.labels, torch.Generator(), places=model.places(weights)).level == pseudo.level
+    other, _ = fit_feature_model(weights, None, torch.Generator().manual_seed(0), "sigmoid-top1")
     assert (other.scale, other.level) == (model.scale, None)
 
 
@@ -214,9 +211,8 @@ def test_confidence_in_a_sigmoid_head_is_that_it_passes(sigmoid_head):
     for shift in (0.0, -50.0):
         new_rows = _calibrate(sigmoid_head, "sigmoid").rows
         new_rows[:, -1] += shift
-        estimates[shift] = estimate_names(
-            descriptors[:NUM_SEEN], rows, descriptors[NUM_SEEN:], new_rows, feature_dim=DIM, seed=0, activation="sigmoid"
-        )
+        fitted = fit_and_crossfit("kernel-ridge", descriptors[:NUM_SEEN], rows, feature_dim=DIM, activation="sigmoid")
+        estimates[shift] = estimate_names(fitted, descriptors[NUM_SEEN:], new_rows)
     assert estimates[0.0].accuracy.mean() > 0.1
     assert estimates[-50.0].accuracy.max() == 0
     assert torch.allclose(estimates[0.0].zsl_accuracy, estimates[-50.0].zsl_accuracy)
