@@ -124,6 +124,15 @@ def test_commands_parse():
                 _parser().parse_args([words[0], "--help"])
 
 
+def test_benchmarks_parse():
+    benchmarks = pytest.importorskip("benchmarks.__main__", reason="the extra `benchmark` is not installed")
+    shown = re.findall(r"python -m benchmarks ([^`…\n]+)", ALL_TEXT)
+    made = re.findall(r"python -m benchmarks (.+)", (ROOT / "Makefile").read_text())
+    assert len(made) > 5
+    for line in [*shown, *(re.sub(r"\$\(\w+\)", "x", line.replace("$(PAGES)", "")) for line in made)]:
+        benchmarks._parser().parse_args(shlex.split(re.sub(r"\s+#.*", "", line)))
+
+
 def test_command_page_names_every_command():
     page = page_text("docs/command-line.md")
     commands = re.findall(r"\{([\w,-]+)\}", _parser().format_usage()) or [",".join(_subcommands())]
@@ -145,19 +154,19 @@ def test_other_shell_lines_name_what_exists():
     assert [target for target in targets if f"\n{target}:" not in makefile] == []
     assert [extra for extra in re.findall(r"pip install \"\.\[(\w+)\]\"", shell) if f"\n{extra} = [" not in pyproject] == []
     assert [file for file in re.findall(r"examples/\w+\.py", ALL_TEXT) if not (ROOT / file).is_file()] == []
-    known = ("timm-inject ", "make ", "pip install ")
-    launched = re.compile(r"(accelerate launch|torchrun) (--[\w-]+( \d+)? )+-m timm_inject\.cli evaluate ")
-    assert [line for line in shell.splitlines() if line.strip() and not (line.startswith(known) or launched.match(line))] == []
+    known = ("timm-inject ", "make ", "pip install ", "python -m benchmarks ")
+    assert [line for line in shell.splitlines() if line.strip() and not line.startswith(known)] == []
 
 
 def test_code_map_names_files_that_exist():
     section = page_text("docs/contributing.md").split("## The map")[1].split("\n## ")[0]
     named = set(re.findall(r"`(\w+\.py)`", section))
     package = ROOT / "timm_inject"
-    assert named <= {path.name for path in package.glob("*.py")}
-    assert {path.name for path in package.glob("*.py")} - named <= {"__init__.py", "version.py"}
-    folders = {path.name for path in package.iterdir() if (path / "__init__.py").is_file()}
-    assert folders == set(re.findall(r"`(\w+)/`", section)) & folders
+    files = {path.name for path in package.glob("*.py")}
+    assert named <= files
+    assert files - named <= {"__init__.py", "cache.py", "errors.py", "offline.py", "version.py"}
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert set(re.findall(r"`(\w+)/`", section)) == rooms | {"benchmarks"}
 
 
 def test_every_page_is_read_and_in_the_menu():
@@ -189,9 +198,9 @@ def test_links_lead_to_files(page):
 def test_results_are_where_the_commands_write_them():
     makefile = (ROOT / "Makefile").read_text()
     assert "--update-readme docs/benchmarks.md README.md" in makefile
-    for name in re.findall(r"^\t\$\(BIN\)/timm-inject benchmark (\S+) .*\$\(PAGES\)$", makefile, re.MULTILINE):
-        assert page_text("docs/benchmarks.md").count(f"\n<!-- benchmark:{name} -->\n") == 1
-        assert page_text("README.md").count(f"\n<!-- benchmark:{name}-summary -->\n") == 1
+    run = re.findall(r"^\t\$\(BIN\)/python -m benchmarks (\S+) .*(?:--update-readme|\$\(PAGES\))", makefile, re.MULTILINE)
+    shown = re.findall(r"^<!-- benchmark:([\w-]+) -->$", page_text("docs/benchmarks.md"), re.MULTILINE)
+    assert sorted(run) == sorted(shown)
 
 
 # --- the site --------------------------------------------------------------------------------------------------------

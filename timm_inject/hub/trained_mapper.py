@@ -22,10 +22,10 @@ from torch import Tensor
 from timm_inject.cache import content_key
 from timm_inject.errors import HubConnectionError, HubServerError, MapperError, SaveError
 from timm_inject.head import Head
-from timm_inject.http_errors import innermost, is_connection_error, said, status_of
 from timm_inject.hub.card import BIBTEX, CARD_NAME, escape, is_own_card, sign_card
 from timm_inject.hub.push import PushedFiles, push_files
 from timm_inject.mappers import MAPPERS, Crossfit, FittedMapper, Mapper, create_mapper
+from timm_inject.offline import innermost, is_connection_error, said, status_of
 from timm_inject.text import ClassText, EncoderHandle, descriptor_probe, encode_descriptors, identity_of, is_near
 from timm_inject.version import installed_versions
 
