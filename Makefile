@@ -57,14 +57,13 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks speed --full-recipe 73x2049 1000x1281 --update-readme docs/benchmarks.md
 
 # CUB: folder of res101.mat and att_splits.mat. IMAGES: ImageNet photos, a sub-folder a class or with labels.csv.
-PAGES := --update-readme docs/benchmarks.md README.md
 benchmark: $(VENV)/.installed-test
-	$(BIN)/python -m benchmarks price --images $(IMAGES) $(PAGES)
-	$(BIN)/python -m benchmarks words --images $(IMAGES) --plots docs/plots $(PAGES)
-	$(BIN)/python -m benchmarks imagenet --images $(IMAGES) --plots docs/plots $(PAGES)
-	$(BIN)/python -m benchmarks cub --data-root $(CUB) --protocol both --plots docs/plots $(PAGES)
-	$(BIN)/python -m benchmarks estimates --images $(IMAGES) --heads tf_efficientnet_lite0 --size 50 --num-random 6 --plots docs/plots $(PAGES)
-	$(BIN)/python -m benchmarks self-score out/benchmark/cub out/benchmark/imagenet --output docs/plots/self-score $(PAGES)
+	$(BIN)/python -m benchmarks price --images $(IMAGES) --update-readme docs/benchmarks.md README.md
+	$(BIN)/python -m benchmarks words --images $(IMAGES) --plots docs/plots --update-readme docs/benchmarks.md
+	$(BIN)/python -m benchmarks imagenet --images $(IMAGES) --plots docs/plots --update-readme docs/benchmarks.md
+	$(BIN)/python -m benchmarks cub --data-root $(CUB) --protocol both --plots docs/plots --update-readme docs/benchmarks.md
+	$(BIN)/python -m benchmarks estimates --images $(IMAGES) --heads tf_efficientnet_lite0 --size 50 --num-random 6 --plots docs/plots --update-readme docs/benchmarks.md
+	$(BIN)/python -m benchmarks self-score out/benchmark/cub out/benchmark/imagenet --output docs/plots/self-score --update-readme docs/benchmarks.md
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -6,23 +6,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from types import ModuleType
 
 from benchmarks import estimates, heldout, price, self_score, synthetic, transfer, words, zsl
 from benchmarks.speed import run as speed
 from timm_inject.errors import InjectionWarning, TimmInjectError
 
-
-class _Benchmark(Protocol):
-    """What a module of a benchmark offers."""
-
-    def add_options(self, command: argparse.ArgumentParser) -> None: ...
-
-    def run(self, options: argparse.Namespace) -> None: ...
-
-
-# A new benchmark is a module with these two functions, and a line here.
-_COMMANDS: dict[str, tuple[_Benchmark, str]] = {
+# A new benchmark is a module with the functions `add_options(parser)` and `run(options)`, and a line here.
+_COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "cub": (zsl, "CUB, birds, in the xlsa17 layout"),
     "sun": (zsl, "SUN, scenes, in the xlsa17 layout"),
     "awa2": (zsl, "AWA2, animals, in the xlsa17 layout"),

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import timm_inject
+from benchmarks.__main__ import _parser as benchmarks_parser
 from tests.helpers import needs_offline
 from timm_inject.cli.main import _parser
 from tools.docs_pages import (
@@ -25,6 +26,7 @@ from tools.docs_pages import (
     Reader,
     command_lines,
     figures,
+    is_known,
     masked,
     outputs,
     page_text,
@@ -110,7 +112,7 @@ def test_commands_parse():
     blocks = [block for page in PAGES for block in read_blocks(page) if block.language == "sh"]
     lines = [line for block in blocks for line in command_lines(block)]
     inline = [text for text in re.findall(r"`timm-inject ([^`…]+)`", ALL_TEXT) if " " in text and "COMMAND" not in text]
-    lines += [f"timm-inject {text}" for text in inline]
+    lines += [line for text in inline if is_known(line := f"timm-inject {text}")]
     assert len(lines) > 20
     for line in lines:
         # Figures stand for N, so that an option of that type takes it.
@@ -122,15 +124,6 @@ def test_commands_parse():
             assert f"`{line}`" in ALL_TEXT, line
             with pytest.raises(SystemExit, match="0"):
                 _parser().parse_args([words[0], "--help"])
-
-
-def test_benchmarks_parse():
-    benchmarks = pytest.importorskip("benchmarks.__main__", reason="the extra `benchmark` is not installed")
-    shown = re.findall(r"python -m benchmarks ([^`…\n]+)", ALL_TEXT)
-    made = re.findall(r"python -m benchmarks (.+)", (ROOT / "Makefile").read_text())
-    assert len(made) > 5
-    for line in [*shown, *(re.sub(r"\$\(\w+\)", "x", line.replace("$(PAGES)", "")) for line in made)]:
-        benchmarks._parser().parse_args(shlex.split(re.sub(r"\s+#.*", "", line)))
 
 
 def test_command_page_names_every_command():
@@ -162,11 +155,10 @@ def test_code_map_names_files_that_exist():
     section = page_text("docs/contributing.md").split("## The map")[1].split("\n## ")[0]
     named = set(re.findall(r"`(\w+\.py)`", section))
     package = ROOT / "timm_inject"
-    files = {path.name for path in package.glob("*.py")}
-    assert named <= files
-    assert files - named <= {"__init__.py", "cache.py", "errors.py", "offline.py", "version.py"}
-    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
-    assert set(re.findall(r"`(\w+)/`", section)) == rooms | {"benchmarks"}
+    assert named <= {path.name for path in package.glob("*.py")}
+    assert {path.name for path in package.glob("*.py")} - named <= {"__init__.py", "version.py"}
+    folders = {path.name for path in package.iterdir() if (path / "__init__.py").is_file()}
+    assert folders == set(re.findall(r"`(\w+)/`", section)) & folders
 
 
 def test_every_page_is_read_and_in_the_menu():
@@ -197,10 +189,23 @@ def test_links_lead_to_files(page):
 
 def test_results_are_where_the_commands_write_them():
     makefile = (ROOT / "Makefile").read_text()
-    assert "--update-readme docs/benchmarks.md README.md" in makefile
-    run = re.findall(r"^\t\$\(BIN\)/python -m benchmarks (\S+) .*(?:--update-readme|\$\(PAGES\))", makefile, re.MULTILINE)
-    shown = re.findall(r"^<!-- benchmark:([\w-]+) -->$", page_text("docs/benchmarks.md"), re.MULTILINE)
-    assert sorted(run) == sorted(shown)
+    written = re.findall(
+        r"^\t\$\(BIN\)/python -m benchmarks (\S+) .*--update-readme docs/benchmarks\.md( README\.md)?$", makefile, re.M
+    )
+    assert {name for name, _ in written} > {"price", "words", "imagenet", "cub", "estimates", "self-score"}
+    for name, in_readme in written:
+        assert page_text("docs/benchmarks.md").count(f"\n<!-- benchmark:{name} -->\n") == 1
+        assert page_text("README.md").count(f"\n<!-- benchmark:{name}-summary -->\n") == bool(in_readme)
+
+
+def test_benchmark_lines_parse():
+    shell = "\n".join(block.text for page in PAGES for block in read_blocks(page) if block.language == "sh")
+    lines = re.findall(r"^python -m benchmarks ([^#\n]+)", shell, re.MULTILINE) + re.findall(
+        r"`python -m benchmarks ([^`…]+)`", ALL_TEXT
+    )
+    assert len(lines) > 4
+    for line in lines:
+        benchmarks_parser().parse_args(shlex.split(line))
 
 
 # --- the site --------------------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ ROOT = Path(timm_inject.__file__).parent
 FLOORS = (
     "errors",
     "version",
+    "io",
+    "io",
     "cache",
     "offline",
     "head",

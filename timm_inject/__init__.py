@@ -30,7 +30,7 @@ from timm_inject.errors import (
     WeakClassWarning,
 )
 from timm_inject.head import refresh_optimizer
-from timm_inject.hub import TrainedMapper, push_to_hf_hub, save_for_hf
+from timm_inject.hub import TrainedMapper, attach_record, push_to_hf_hub, save_for_hf
 from timm_inject.images import GzslScores, Prediction, classify, evaluate, harmonic_mean
 from timm_inject.inject import inject
 from timm_inject.injected import InjectedClass, InjectionRecord, injection_record, remove, rename
@@ -78,6 +78,7 @@ __all__ = [
     "UnsupportedHeadError",
     "WeakClassWarning",
     "__version__",
+    "attach_record",
     "classify",
     "evaluate",
     "explain",

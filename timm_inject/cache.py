@@ -1,7 +1,7 @@
 """A small disk cache for what is slow or costly to make again: text embeddings, fitted mappers, pseudo-features, written texts.
 
 Files are safetensors, named by a hash of everything that determines their content, so an entry never goes stale. They are
-written to a temporary name and moved into place, so a killed process leaves no half-written entry, and two processes that
+written aside and moved into place, so a killed process leaves no half-written entry, and two processes that
 write the same entry write the same bytes. Only files of such names in the folders of `CACHE_KINDS` are ever deleted, so a cache
 folder that holds other things too loses none of them.
 """
@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
+
+from timm_inject.errors import ArgumentValueError
+from timm_inject.io import expand_user, written_beside
 
 __all__ = [
     "CACHE_KINDS",
@@ -64,13 +66,18 @@ class CacheReport:
 
 
 def cache_directory() -> Path | None:
-    """The cache's folder: `$TIMM_INJECT_CACHE`, else `timm_inject` in the user's cache folder; None if the variable is "off"."""
+    """The cache's folder: `$TIMM_INJECT_CACHE`, else `timm_inject` in the user's cache folder.
+
+    Returns:
+        None if the variable is "off", or where the user has no home folder.
+    """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen == "off":
         return None
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "timm_inject"
+    try:
+        return expand_user(chosen) if chosen else expand_user(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "timm_inject"
+    except ArgumentValueError:
+        return None
 
 
 def content_key(*parts: str | bytes | torch.Tensor) -> str:
@@ -146,14 +153,8 @@ def _report(directory: Path | None, files: list[tuple[float, int, Path]]) -> Cac
 
 def _write_atomically(path: Path, tensors: Tensors) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with written_beside(path) as whole:
+        save_file(tensors, whole)
 
 
 def _drop_oldest(directory: Path) -> None:

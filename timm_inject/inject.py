@@ -22,22 +22,27 @@ from timm_inject.calibration import (
     rows_at_once,
     settle_calibration,
 )
-from timm_inject.errors import ArgumentTypeError, InjectionWarning, WeakClassWarning, list_some
+from timm_inject.errors import ArgumentTypeError, InjectionWarning, WeakClassWarning, join_problems, list_some
 from timm_inject.head import resize_head
-from timm_inject.hub import TrainedMapper, find_trained_mapper
+from timm_inject.hub import TrainedMapper, find_obstacles, find_trained_mapper
 from timm_inject.injected import (
     EarlierRows,
     InjectedClass,
     InjectionRecord,
     Settings,
+    hash_rounded_rows,
     hash_rows,
+    hash_seen_rows,
     identify_settings,
+    ids_of_seen,
+    label_config,
     plan_earlier_rows,
+    with_note,
     written_rows,
 )
 from timm_inject.mappers import MIN_CLASSES, FittedMapper, create_mapper
 from timm_inject.problem import Problem, pose_problem
-from timm_inject.text import Descriptions, EncoderSource, ProgressCallback, encode_descriptors, label_names_for_config
+from timm_inject.text import Descriptions, EncoderSource, ProgressCallback, encode_descriptors
 from timm_inject.version import installed_versions
 
 __all__ = ["inject"]
@@ -103,7 +108,8 @@ def inject(
     Warns:
         WeakClassWarning: Names are unlikely to work, for classes injected before where that is new; or nothing but their name is
             known, where the seen classes have descriptions; or the head knows fewer than 25 classes.
-        InjectionWarning: A name has two likely senses, or says almost the same as a class that the model has.
+        InjectionWarning: A name has two likely senses, or says almost the same as a class that the model has; or the patched
+            model can't be saved as it is.
 
     Raises:
         TimmInjectError: One of its subclasses, with what came, what was expected and how to fix it; the model is then
@@ -129,6 +135,7 @@ def inject(
         activation=activation,
         seed=seed,
     )
+    _warn_of_unsaveable(problem)
     if problem.num_seen < MIN_CLASSES:  # none can be hidden; `_warn_of_weak` says so
         settled = None
     fitted = problem.take_trained(trained) if trained else []
@@ -150,14 +157,21 @@ def inject(
     fitted = fitted or problem.fit(mapper, seen_descriptors, unseen_descriptors=unseen_descriptors, progress=progress)
     predicted = [_predict(layer, unseen_descriptors, settled) for layer in fitted]
     new_rows = [part.rows for part in predicted]
-    hashes = hash_rows(written_rows(problem.head, new_rows))
+    written = written_rows(problem.head, new_rows)
+    hashes = [
+        {"row_hash": digest, "rounded_hashes": rounded}
+        for digest, rounded in zip(hash_rows(written), hash_rounded_rows(written), strict=True)
+    ]
     outlooks = _look_ahead(problem, fitted[0], unseen_descriptors, new_rows[0], settled)
     record = _make_record(problem, made, predicted[0].self_score, settings, earlier, hashes, outlooks)
     _warn_of_weak(record, problem)
     if descriptions is not None:
         _warn_of_texts(problem, seen_descriptors, unseen_descriptors[len(earlier.texts) :])
     kept, appended = earlier.merge(problem.head, new_rows)
-    return resize_head(model, problem.head, appended, kept=kept, config=_label_config(problem), record=record.to_dict())
+    num_known = len(problem.names) - len(problem.unseen_texts)
+    labels = label_config(problem.model, problem.names[:num_known], problem.names[num_known:])
+    config = labels | with_note(problem.model, record)
+    return resize_head(model, problem.head, appended, kept=kept, config=config, record=record.to_dict())
 
 
 def _check_mapper(mapper: object) -> str:
@@ -210,6 +224,17 @@ def _look_ahead(
 
 def _describe_weakness(accuracy: float, among_new: float) -> str:
     return f"estimated to win {accuracy:.0%} of its own images over all classes, and {among_new:.0%} among the new classes alone"
+
+
+def _warn_of_unsaveable(problem: Problem) -> None:
+    obstacles = find_obstacles(problem.model)
+    if obstacles:
+        warnings.warn(
+            f"timm can't save this model as it is: {join_problems(obstacles)}. It works without that, but for `save_for_hf` and "
+            "`push_to_hf_hub`.",
+            InjectionWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_texts(problem: Problem, seen_descriptors: Tensor, new_descriptors: Tensor) -> None:
@@ -278,27 +303,20 @@ def _warn_of_weak(record: InjectionRecord, problem: Problem) -> None:
             )
 
 
-def _label_config(problem: Problem) -> dict[str, Any]:
-    """The labels for timm's config; timm shows the descriptions, transformers the labels."""
-    labels = label_names_for_config(problem.names)
-    shown = {label: ", ".join((entry.name, *entry.synonyms)) for label, entry in zip(labels, problem.names, strict=True)}
-    return {"label_names": labels, "label_descriptions": shown}
-
-
 def _make_record(
     problem: Problem,
     made: dict[str, Any],
     self_score: dict[str, float],
     settings: Settings,
     earlier: EarlierRows,
-    hashes: Sequence[str],
+    hashes: Sequence[dict[str, Any]],
     outlooks: Sequence[_Outlook],
 ) -> InjectionRecord:
     """The record with the new classes, `made` with these settings; of rows predicted again, hash and outlook change."""
     num_again = len(earlier.again)
     known = list(problem.record.classes)
-    for position, digest, ahead in zip(earlier.again, hashes, outlooks, strict=False):
-        known[position] = replace(known[position], row_hash=digest, **_fields_of(ahead))
+    for position, fields_of_row, ahead in zip(earlier.again, hashes, outlooks, strict=False):
+        known[position] = replace(known[position], **fields_of_row, **_fields_of(ahead))
     first = problem.num_seen + len(known)
     new = [
         InjectedClass(
@@ -313,7 +331,7 @@ def _make_record(
             sense=text.sense.key if text.sense else None,
             lemmas=text.lemmas,
             settings=settings.key,
-            row_hash=hashes[num_again + position],
+            **hashes[num_again + position],
             **made,
             **_fields_of(outlooks[num_again + position]),
         )
@@ -325,6 +343,8 @@ def _make_record(
         versions=installed_versions("timm", "torch", "sentence-transformers"),
         self_score=self_score,
         probes=problem.record.probes | {settings.key: settings.probe},
+        seen_labels=ids_of_seen(problem.names[: problem.num_seen]),
+        seen_hash=hash_seen_rows(problem.seen_rows),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ from timm_inject.calibration import Activation, resolve_activation
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError
 from timm_inject.head import Head, check_not_projection, find_head, read_rows, unwrap_model
 from timm_inject.hub import TrainedMapper
-from timm_inject.injected import InjectedClass, InjectionRecord, find_record, start_record, text_of
+from timm_inject.injected import InjectionRecord, find_record, injected_classes, known_classes, start_record
 from timm_inject.mappers import FittedMapper, fit_and_crossfit
 from timm_inject.text import (
     ClassName,
@@ -149,11 +149,9 @@ def pose_problem(
     num_seen = record.num_seen
     if seen_class_names is None:
         check_not_projection(model, head)
-        known = resolve_seen_class_names(plain, head.num_classes)
+        known = known_classes(plain, record, head.num_classes)
     else:
-        known = resolve_seen_class_names(plain, num_seen, seen_class_names)
-        known += [ClassName(entry.name) for entry in record.classes]
-    known[num_seen:] = [_with_meaning(name, entry) for name, entry in zip(known[num_seen:], record.classes, strict=True)]
+        known = [*resolve_seen_class_names(plain, num_seen, seen_class_names), *injected_classes(plain, record)]
     no_names = may_be_none and isinstance(unseen_class_names, Sized) and len(unseen_class_names) == 0
     unseen = [] if no_names else resolve_unseen_class_names(unseen_class_names, known, num_seen=num_seen)
     seen_texts, unseen_texts = resolve_class_texts(known[:num_seen], unseen, descriptions)
@@ -181,9 +179,3 @@ def check_seed(seed: object) -> None:
         raise ArgumentTypeError(f"`seed` must be an int, got {type(seed).__name__}.")
     if not 0 <= seed < 2**63:
         raise ArgumentValueError(f"`seed` must be between 0 and 2**63 - 1, got {seed}.")
-
-
-def _with_meaning(name: ClassName, entry: InjectedClass) -> ClassName:
-    """An injected class with the meaning that the record says was taken, so that another sense of its name can be added."""
-    text = text_of(entry)
-    return replace(name, sense=text.sense, description=next(iter(text.descriptions), None))

@@ -19,7 +19,7 @@ from timm_inject.calibration import (
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, list_some
 from timm_inject.head import find_head, read_rows, unwrap_model
 from timm_inject.hub import TrainedMapper, find_trained_mapper, keep_mapper
-from timm_inject.injected import base_of, injection_record, text_of
+from timm_inject.injected import base_of, injection_record, known_classes, text_of
 from timm_inject.mappers import create_mapper
 from timm_inject.problem import pose_problem
 from timm_inject.text import (
@@ -174,8 +174,11 @@ def explain(model: nn.Module, name: str, *, seen_class_names: Sequence[str] | st
     head = find_head(model)
     leaf = head.leaves[0]
     plain = unwrap_model(model)
-    count = head.num_classes if seen_class_names is None else record.num_seen
-    names = [seen.name for seen in resolve_seen_class_names(plain, count, seen_class_names)[: record.num_seen]]
+    if seen_class_names is None:
+        classes = known_classes(plain, record, head.num_classes)
+    else:
+        classes = resolve_seen_class_names(plain, record.num_seen, seen_class_names)
+    names = [seen.name for seen in classes[: record.num_seen]]
     return explain_row(read_rows(leaf), entry, names, feature_dim=leaf.feature_dim, seed=seed)
 
 

@@ -41,10 +41,10 @@ _INTRODUCTION = """
 # New classes for an image classifier, from their names alone
 
 Name what a trained [timm](https://github.com/huggingface/pytorch-image-models) classifier does not know yet. It gets a row for each
-name, predicted from the name and its definition; no image is used. Then try it on photos and take the model home.
+name, predicted from the name and what it means; no image is used. Then try it on photos and take the model home.
 """
 _RELOAD = 'Unpacked, it loads with plain timm, without timm_inject: `timm.create_model("local-dir:FOLDER", pretrained=True)`'
-_HEADERS = ["name", "definition (edit here)", "source"]
+_HEADERS = ["name", "what it shows (edit here)", "taken for"]
 _EXAMPLE = "dahlia\ngalaxy: a huge system of stars, seen as a bright spiral in the black night sky"
 
 # The list that a dropdown opens can be scrolled, so browsers stop at it on the way with Tab, and it closes under the focus.
@@ -116,7 +116,7 @@ class Page:
             column_widths=["24%", "46%", "30%"],
             max_height=600,
             buttons=[],
-            label="Definitions",
+            label="Meanings",
             show_label=False,
             elem_id="definitions",
         )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from session import Added, Checked
 
-from timm_inject import Explanation, Prediction
-from timm_inject.hub import SCORE_NAMES
-from timm_inject.text import ClassText
+from timm_inject import ClassText, Explanation, Prediction, Sense
 
 __all__ = [
     "added_html",
@@ -23,7 +21,17 @@ __all__ = [
     "pushed_html",
 ]
 
-_SOURCES = {"user": "your own words", "config": "the model's config", "none": "nothing found: by its name alone"}
+# What the seen classes pay and the new ones win comes first; other scores follow.
+_PRICE_NAMES = {
+    "moved_share": "images of seen classes that go to a new one",
+    "seen_accuracy_before": "images of seen classes that were right before",
+    "seen_accuracy": "images of seen classes that are right now",
+    "unseen_accuracy": "images of new classes that are right",
+}
+_SCORE_NAMES = {
+    "zsl_accuracy": "new classes, told apart from each other",
+    "harmonic_mean": "harmonic mean of seen and new classes",
+}
 
 
 def alert_html(error: object) -> str:
@@ -32,8 +40,8 @@ def alert_html(error: object) -> str:
 
 
 def definition_rows(checked: Checked) -> list[list[str]]:
-    """Rows of the table: name, definition, where it is from."""
-    return [[entry.name, next(iter(entry.descriptions), ""), _source(entry)] for entry in checked.texts]
+    """Rows of the table: name, the first text that it has, what it is taken to mean."""
+    return [[entry.name, next(iter(entry.descriptions), ""), _meaning(entry)] for entry in checked.texts]
 
 
 def checked_html(checked: Checked) -> str:
@@ -42,20 +50,21 @@ def checked_html(checked: Checked) -> str:
     names = "1 name is" if number == 1 else f"{number} names are"
     return (
         f'<p role="status">{names} new to <b>{escape(checked.model_name)}</b>, which knows {checked.num_seen} classes. '
-        "Is each definition the thing you mean? If not, write your own into the table, best one of what can be seen, or one of the "
-        "ids below it. An emptied cell is looked up again.</p>"
+        "Is each the thing that you mean? If another meaning is, write its id, which stands below the table, in the place of the "
+        "text. A text of your own, best one of what can be seen, stands beside the meaning. An emptied cell is looked up again.</p>"
     )
 
 
 def meanings_html(checked: Checked) -> str:
-    """Further meanings of the names, with the ids that choose them; nothing where there are none."""
+    """Further meanings of the names, each with what picks it; nothing where there are none."""
     entries = [entry for entry in checked.texts if entry.alternatives]
     if not entries:
         return ""
     lists = "".join(
         f"<h4>{escape(entry.name)}</h4><ul>"
         + "".join(
-            f"<li><code>{escape(other.wnid or other.names[0])}</code> {escape(other.sentence or other.definition or '')}</li>"
+            f"<li>{_picked_by(entry, other)}: {escape(other.sentence or other.definition or '')} "
+            f'<span class="kind">{escape(other.kind or "")}</span></li>'
             for other in entry.alternatives
         )
         + "</ul>"
@@ -66,24 +75,27 @@ def meanings_html(checked: Checked) -> str:
 
 
 def added_html(added: Added) -> str:
-    """The warnings, then the self-score."""
+    """The warnings, what is doubtful in words, what the new classes cost, and then how good they will be."""
     warned = "".join(f'<div class="warning" role="alert">{escape(text)}</div>' for text in added.warnings)
-    if not added.record.self_score:
-        return warned + "<p>No self-score: the model has too few classes.</p>"
-    items = "".join(
-        f'<div class="figure"><dt>{escape(SCORE_NAMES.get(name, name))}</dt><dd>{value:.0%}</dd></div>'
-        for name, value in added.record.self_score.items()
+    doubtful = "".join(
+        f"<li><b>{escape(entry.name)}</b>: {escape(entry.warning)}</li>" for entry in added.record.classes if entry.warning
     )
+    warned += f'<ul class="doubtful">{doubtful}</ul>' if doubtful else ""
+    scores = added.record.self_score
+    if not scores:
+        return warned + "<p>No self-score: the model has too few classes.</p>"
+    price = {_PRICE_NAMES[name]: scores[name] for name in _PRICE_NAMES if name in scores}
+    others = {_SCORE_NAMES.get(name, name): value for name, value in scores.items() if name not in _PRICE_NAMES}
     about = (
         "Estimated without an image, by hiding classes that the model knows and predicting them back from their names. It speaks "
         "for names as varied as those; the bars below are for yours."
     )
-    return f'{warned}<p>{about}</p><dl class="figures">{items}</dl>'
+    return f"{warned}<h3>What it costs, and what it brings</h3>{_figures(price)}<p>{about}</p>{_figures(others)}"
 
 
 def estimates(added: Added) -> dict[str, float]:
-    """Name -> share of its own images that it is expected to win, for the bars."""
-    return {entry.name: entry.confidence for entry in added.record.classes if entry.confidence is not None}
+    """Name -> share of its own images that it is expected to win, for the bars; what is doubtful is told in words instead."""
+    return {entry.name: entry.confidence for entry in added.record.classes if entry.confidence is not None and not entry.warning}
 
 
 def explanation_html(explanation: Explanation) -> str:
@@ -116,5 +128,23 @@ def pushed_html(url: str, warnings: Sequence[str]) -> str:
     return f'{warned}<p role="status">Pushed: {place}</p>'
 
 
-def _source(entry: ClassText) -> str:
-    return entry.kind or entry.wnid or _SOURCES.get(entry.source, entry.source)
+def _meaning(entry: ClassText) -> str:
+    """The kind of thing that a name is taken for, and where that is from if not from the lexicon."""
+    if entry.source == "user":
+        return f"your own words, and {entry.kind}" if entry.kind else "your own words"
+    if entry.source == "none":
+        return f"{entry.kind}, by the name alone" if entry.kind else "nothing found: by its name alone"
+    return entry.kind or entry.wnid or "the model's config"
+
+
+def _picked_by(entry: ClassText, other: Sense) -> str:
+    """What a visitor writes to take another meaning: its id in the table, or the name with a hint in the names box."""
+    if other.wnid:
+        return f"<code>{escape(other.wnid)}</code>"
+    hint = (other.kind or "").rpartition("/")[2]
+    return f"<code>{escape(entry.name)} ({escape(hint)})</code> in the names box"
+
+
+def _figures(values: Mapping[str, float]) -> str:
+    items = "".join(f'<div class="figure"><dt>{escape(name)}</dt><dd>{value:.0%}</dd></div>' for name, value in values.items())
+    return f'<dl class="figures">{items}</dl>' if items else ""

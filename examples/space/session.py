@@ -1,4 +1,4 @@
-"""What one visitor does on the page, without the page: names to definitions, to a patched model, to photos and a download.
+"""What one visitor does on the page, without the page: names to meanings, to a patched model, to photos and a download.
 
 Nothing here knows of Gradio, so that all of it can be tested without a browser. Every mistake of the visitor's comes out as a
 `TimmInjectError`, whose text the page shows as it is.
@@ -27,6 +27,7 @@ import timm_inject
 from timm_inject import (
     ArgumentValueError,
     ClassNameError,
+    ClassText,
     Explanation,
     HubTokenError,
     ImageError,
@@ -38,7 +39,7 @@ from timm_inject import (
 )
 from timm_inject.images import load_image, model_class_names
 from timm_inject.offline import PACKAGED_MODELS, create_packaged_model, load_model
-from timm_inject.text import ClassText, ProgressCallback, resolve_class_texts, resolve_unseen_class_names
+from timm_inject.text import ProgressCallback
 
 __all__ = ["CALIBRATIONS", "DEFAULT_MODEL", "LIMITS", "Added", "Checked", "Comparison", "Limits", "Session", "model_choices"]
 
@@ -154,7 +155,7 @@ class Session:
         self._given: dict[str, str] = {}
 
     def check_names(self, model_name: str, text: str, progress: ProgressCallback | None = None) -> Checked:
-        """Load the model and find a definition for each name. What was made before is dropped.
+        """Load the model and say what each name is taken to mean. What was made before is dropped.
 
         Args:
             model_name: What timm calls it, or "hf-hub:user/name".
@@ -169,15 +170,14 @@ class Session:
         _tell(progress, "Load the model", 0, 2)
         model = self._load(_check_model_name(model_name))
         _tell(progress, "Look the names up", 1, 2)
-        known = model_class_names(model)
         # A list of the names first: a mapping would swallow a name that is given twice.
-        resolve_unseen_class_names([name for name, _ in pairs], known)
-        unseen = resolve_unseen_class_names(dict(pairs), known)
-        _, texts = resolve_class_texts(known, unseen)
+        texts = timm_inject.look_up(model, [name for name, _ in pairs])
+        if any(description for _, description in pairs):
+            texts = timm_inject.look_up(model, dict(pairs))
         self._typed = {entry.name: typed for entry, (typed, _) in zip(texts, pairs, strict=True)}
         self._given = {typed: description for typed, description in pairs if description}
         self._original = model
-        self._checked = Checked(model_name.strip(), len(known), tuple(texts))
+        self._checked = Checked(model_name.strip(), len(model_class_names(model)), tuple(texts))
         return self._checked
 
     def add_classes(
@@ -186,8 +186,9 @@ class Session:
         """Inject the checked names into a copy of the model and pack it for the download.
 
         Args:
-            definitions: Name -> the definition as the visitor left it: a text, a WordNet id, or nothing to have it looked up. A
-                checked name that is not in it is left out.
+            definitions: Name -> the cell of the table as the visitor left it: the text that was found, another, which stands
+                beside the meaning, the WordNet id of another meaning, or nothing to have it looked up. A checked name that is not
+                in it is left out.
             calibration: As in `timm_inject.inject`.
             progress: As in `timm_inject.inject`.
 
@@ -277,10 +278,10 @@ class Session:
         return self._original, self._patched
 
     def _description(self, entry: ClassText, text: str) -> str | None:
-        """What to pass for a class: None has the definition looked up, as it was for the table."""
+        """What to pass for a class: None has it looked up, as it was for the table."""
         if len(text) > self._limits.characters:
             raise ClassNameError(
-                f"The definition of {entry.name!r} has {len(text)} characters; this page takes at most {self._limits.characters}. "
+                f"The text of {entry.name!r} has {len(text)} characters; this page takes at most {self._limits.characters}. "
                 "Shorten it."
             )
         if text == next(iter(entry.descriptions), ""):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import markup
@@ -18,7 +19,7 @@ from PIL import Image
 from session import Limits, Session
 
 import timm_inject
-from timm_inject import ArgumentValueError, ClassNameError, HubError, HubTokenError, ImageError, Prediction
+from timm_inject import ArgumentValueError, ClassNameError, ClassText, HubError, HubTokenError, ImageError, Prediction, Sense
 from timm_inject.cache import CACHE_VARIABLE
 from tools.docs_pages import ROOT
 
@@ -71,8 +72,8 @@ def test_names_box_is_read_line_by_line(session):
     assert [entry.name for entry in checked.texts] == ["okapi", "rover", "flibber gibbet"]
     assert (checked.model_name, checked.num_seen) == ("small", 10)
     rows = markup.definition_rows(checked)
-    assert rows[0][2] == "n02439398 okapi"
-    assert rows[0][1].startswith("similar to the giraffe")
+    assert rows[0][2] == "animal/mammal/hoofed/giraffe"
+    assert rows[0][1] == checked.texts[0].sentence
     assert rows[1][1:] == ["a car: on the moon", "your own words"]
     assert rows[2][1:] == ["", "nothing found: by its name alone"]
 
@@ -133,16 +134,19 @@ def test_model_choices_begin_with_the_one_at_hand():
 def test_definitions_are_taken_as_they_were_left(session):
     checked = session.check_names("small", "bat\ncrane\ndahlia\nrover: a car on the moon\nokapi\ngiraffe")
     table = definitions(checked)
-    club = next(entry for entry in checked.texts if entry.name == "bat").alternatives[0]
+    (club, *_) = next(entry for entry in checked.texts if entry.name == "bat").alternatives
+    assert club.kind.startswith("sport/")
     table |= {"bat": club.wnid, "crane": " a machine that lifts ", "okapi": ""}
     del table["giraffe"]
     record = session.add_classes(table).record
     found = {entry.name: (entry.description_source, entry.synset, entry.descriptions) for entry in record.classes}
-    assert found["bat"] == ("timm", club.wnid, (club.definition,))
-    assert found["crane"] == ("user", None, ("a machine that lifts",))
-    assert found["dahlia"][:2] == ("timm", "n11960245")
-    assert found["rover"] == ("user", None, ("a car on the moon",))
-    assert found["okapi"][0] == "timm"
+    crane = next(entry for entry in checked.texts if entry.name == "crane")
+    assert found["bat"] == ("lexicon", club.wnid, (club.sentence,))
+    # What is typed stands beside the meaning that was found.
+    assert found["crane"] == ("user", crane.wnid, ("a machine that lifts", crane.sentence))
+    assert found["dahlia"][:2] == ("lexicon", "n11960245")
+    assert found["rover"][2] == ("a car on the moon",)
+    assert found["okapi"][0] == "lexicon"
     assert "giraffe" not in found
 
 
@@ -156,7 +160,7 @@ def test_unusable_tables_are_refused(session):
     session.check_names("small", "okapi")
     with pytest.raises(ArgumentValueError, match="`unseen_class_names` is empty"):
         session.add_classes({})
-    with pytest.raises(ClassNameError, match="definition of 'okapi' has 1001 characters"):
+    with pytest.raises(ClassNameError, match="text of 'okapi' has 1001 characters"):
         session.add_classes({"okapi": "x" * 1001})
     with pytest.raises(ArgumentValueError, match="No classes are added"):
         session.explain("okapi")
@@ -177,7 +181,7 @@ def test_download_is_a_model_that_plain_timm_loads(session, tmp_path):
     model = timm.create_model(f"local-dir:{tmp_path / 'small-plus'}", pretrained=True)
     assert model.num_classes == 12
     assert timm_inject.injection_record(model) == added.record
-    assert added.record.self_score.keys() == {"zsl_accuracy", "seen_accuracy", "unseen_accuracy", "harmonic_mean"}
+    assert added.record.self_score.keys() >= {"moved_share", "seen_accuracy", "unseen_accuracy"}
 
 
 def test_warnings_are_those_of_the_library(session):
@@ -340,14 +344,49 @@ def test_nothing_from_outside_becomes_markup(session):
 def test_other_meanings_show_the_ids_that_choose_them(session):
     shown = markup.meanings_html(session.check_names("small", "bat\ndahlia"))
     assert "1 name has other meanings too" in shown
-    assert "<code>n02806379</code> a club used for hitting a ball" in shown
+    assert "<li><code>n02806379</code>: a club used for hitting a ball" in shown
+    assert '<span class="kind">sport/equipment/bat and club</span>' in shown
     assert markup.meanings_html(session.check_names("small", "dahlia")) == ""
 
 
+def test_a_meaning_without_an_id_is_picked_by_a_hint():
+    bird = Sense(("crane",), kind="animal/bird", wnid="n02012849")
+    checked = space.Checked(
+        "small", 10, (ClassText("crane", ("crane",), sense=bird, alternatives=(Sense(("crane",), kind="device/toy"),)),)
+    )
+    assert "<code>crane (toy)</code> in the names box" in markup.meanings_html(checked)
+
+
+def test_the_table_says_what_is_known():
+    def rows(**told):
+        return markup.definition_rows(space.Checked("small", 10, (ClassText("x", ("x",), **told),)))[0][1:]
+
+    assert rows(kind="vehicle/road", source="none") == ["", "vehicle/road, by the name alone"]
+    assert rows(user_texts=("red",), kind="vehicle/road", source="user") == ["red", "your own words, and vehicle/road"]
+    assert rows(definition="a thing", source="config") == ["a thing", "the model's config"]
+
+
 def test_warnings_come_before_the_score(session):
-    shown = markup.added_html(add(session))
-    assert 0 <= shown.index("The head knows 10 classes") < shown.index("harmonic mean of the last two")
-    assert len(re.findall(r"<dd>\d+%</dd>", shown)) == 4
+    added = add(session)
+    shown = markup.added_html(added)
+    assert 0 <= shown.index("The head knows 10 classes") < shown.index("images of seen classes that go to a new one")
+    assert len(re.findall(r"<dd>\d+%</dd>", shown)) == len(added.record.self_score)
+
+
+def test_the_price_comes_before_other_scores(session):
+    scores = {"zsl_accuracy": 0.9, "unseen_accuracy": 0.6, "seen_accuracy": 0.7, "moved_share": 0.02}
+    added = add(session)
+    shown = markup.added_html(replace(added, record=replace(added.record, self_score=scores)))
+    assert re.findall(r"<dd>(\d+)%</dd>", shown) == ["2", "70", "60", "90"]
+    assert "No self-score" in markup.added_html(replace(added, record=replace(added.record, self_score={})))
+
+
+def test_doubtful_names_are_told_in_words_and_not_by_bars(session):
+    added = add(session)
+    first, second = (replace(entry, confidence=0.5, warning=None) for entry in added.record.classes)
+    told = replace(added, record=replace(added.record, classes=(replace(first, warning="<hardly> told apart"), second)))
+    assert "<li><b>okapi</b>: &lt;hardly&gt; told apart</li>" in markup.added_html(told)
+    assert markup.estimates(told) == {"dahlia": 0.5}
 
 
 def test_bars_keep_classes_of_one_name_apart():

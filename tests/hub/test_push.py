@@ -107,14 +107,27 @@ assert record.base_model == timm_inject.injection_record(model).base_model != "a
     assert b"okapi" not in hub.files("alice/zoo")["README.md"]
 
 
-def test_a_cache_of_its_own_hides_the_record_and_that_is_told(hub, client, tmp_path):
-    """timm keeps neither the config's further keys nor the cache's place on the model."""
+def test_a_model_from_a_cache_of_its_own_has_its_record(hub, client, tmp_path):
+    """timm does not keep the cache's place on the model."""
     succeeds(client.run('push_folder(folder, "alice/elsewhere")'))
     load = f'elsewhere = timm.create_model("hf-hub:alice/elsewhere", pretrained=True, cache_dir={str(tmp_path)!r})'
-    result = client.run(f"{load}; timm_inject.injection_record(elsewhere)")
+    names = succeeds(client.run(f"{load}; value = [entry.name for entry in timm_inject.injection_record(elsewhere).classes]"))
+    assert names == ["okapi", "coyote"]
+
+
+def test_a_bare_state_dict_gets_its_record_from_the_hub(hub, client):
+    succeeds(client.run('push_folder(folder, "alice/zoo")'))
+    attach = """
+bare = timm.create_model("test_resnet", num_classes=12)
+bare.load_state_dict(model.state_dict())
+timm_inject.attach_record(bare, {})
+value = [timm_inject.injection_record(bare) == timm_inject.injection_record(model), bare.pretrained_cfg["label_names"][-2:]]
+"""
+    for source in ("alice/zoo", "hf-hub:alice/zoo", "alice/zoo@main"):
+        assert succeeds(client.run(attach.replace("{}", repr(source)))) == [True, ["okapi", "coyote"]]
+    result = client.run(attach.replace("{}", "'alice/no-such-model'"))
     assert result.kind == "ArgumentValueError"
-    assert result.message.endswith("or loaded from the Hub with a `cache_dir` of its own.")
-    assert succeeds(client.run("value = elsewhere.num_classes")) == 12
+    assert result.message.startswith("There is no model 'alice/no-such-model': it is neither a folder nor a repository with ")
 
 
 def test_pushing_the_same_again_changes_nothing(hub, client):
@@ -489,8 +502,8 @@ BAD = [
     ('"alice/zoo"', ', create_pr=True, revision="next"', "A pull request goes to the main branch, not to 'next'."),
     (
         '"alice/zoo"',
-        ', safe_serialization="both"',
-        "`safe_serialization` must be True, got 'both': timm_inject writes safetensors only",
+        ', safe_serialization="pickle"',
+        "`safe_serialization` must be True, False or 'both', as in timm, got 'pickle'. timm_inject writes safetensors",
     ),
     ('"alice/zoo"', ', task_name="detection"', "`task_name` must be 'image-classification', got 'detection'."),
 ]

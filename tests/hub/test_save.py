@@ -12,7 +12,7 @@ from timm.data.dataset_info import CustomDatasetInfo
 
 from tests.helpers import NAMES, WordEncoder
 from timm_inject import ArgumentValueError, InjectionWarning, SaveError, inject, injection_record, remove, save_for_hf
-from timm_inject.injected.record import CONFIG_KEY, find_record
+from timm_inject.injected import CONFIG_KEY, find_record
 
 NEW = ["okapi", "electric scooter"]
 

@@ -8,7 +8,7 @@ import timm
 from tests.helpers import WordEncoder
 from timm_inject import ArgumentValueError, inject, injection_record, save_for_hf
 from timm_inject.images.classification import classify
-from timm_inject.injected.record import CONFIG_KEY, RECORD_ATTRIBUTE, InjectionRecord, base_of, find_record
+from timm_inject.injected import CONFIG_KEY, RECORD_ATTRIBUTE, InjectionRecord, base_of, find_record
 
 NEW = ["okapi", "electric scooter"]
 # As the first version wrote it.
@@ -127,7 +127,11 @@ def test_a_record_of_another_width_is_not_this_models(patched, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config[CONFIG_KEY]["classes"].pop()
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert find_record(timm.create_model(f"local-dir:{tmp_path}", pretrained=True)) is None
+    assert find_record(timm.create_model(f"local-dir:{tmp_path}", pretrained=True)) == injection_record(patched)
+    del config["pretrained_cfg"]["notes"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArgumentValueError, match="it is of 11 classes, the head has 12, and rows that were injected are still"):
+        find_record(timm.create_model(f"local-dir:{tmp_path}", pretrained=True))
 
 
 @pytest.mark.parametrize(

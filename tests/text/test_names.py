@@ -1,14 +1,22 @@
-"""Names of seen and unseen classes, on timm's real label sets and tags."""
+"""Names of seen classes, on timm's real label sets and tags, and in labels as people have them."""
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import timm
 from timm.models import PretrainedCfg, get_pretrained_cfg
 
-from timm_inject.errors import ArgumentTypeError, ArgumentValueError, ClassNameError, DescriptionError, UnknownSeenClassesError
-from timm_inject.text.names import ClassName, label_names_for_config, resolve_seen_class_names, resolve_unseen_class_names
+from timm_inject.errors import ArgumentTypeError, ClassNameError, UnknownSeenClassesError
+from timm_inject.text import names as names_module
+from timm_inject.text.names import (
+    ClassName,
+    class_from_label,
+    kinds_of_classes,
+    label_names_for_config,
+    resolve_seen_class_names,
+    sense_of_class,
+)
+from timm_inject.text.senses import load_senses
 from timm_inject.text.synsets import label_set_wnids
 
 
@@ -36,12 +44,13 @@ def test_a_real_model_states_its_classes(imagenet):
     assert seen == imagenet
     assert seen[0].name == "tench"
     assert seen[0].synonyms == ("Tinca tinca",)
-    assert seen[0].synset.wnid == seen[0].label == "n01440764"
+    assert seen[0].sense.wnid == seen[0].label == "n01440764"
     assert [entry.name for entry in seen].count("crane") == 2
-    assert seen[134].synset != seen[517].synset
+    assert seen[134].sense != seen[517].sense
 
 
-def test_every_tag_of_timm_that_names_a_label_set_is_understood():
+def test_every_tag_of_timm_that_names_a_label_set_is_understood(monkeypatch):
+    monkeypatch.setattr(names_module, "class_from_label", ClassName)  # a second each for the large ones
     configs = {get_pretrained_cfg(name).tag: get_pretrained_cfg(name) for name in timm.list_pretrained()}
     sizes = {1000, 11821, 21841, 21842, 21843, 11221}
     configs = {tag: config for tag, config in configs.items() if config.num_classes in sizes}
@@ -127,7 +136,7 @@ def test_a_background_output_is_explained():
 def test_label_names_win_over_the_tag():
     model = model_with(tag="a1_in1k", num_classes=2, label_names=["n02123045", "okapi"])
     tabby, okapi = resolve_seen_class_names(model, 2)
-    assert (tabby.name, tabby.synset.wnid, tabby.synonyms) == ("tabby", "n02123045", ("tabby cat",))
+    assert (tabby.name, tabby.sense.wnid, tabby.synonyms) == ("tabby", "n02123045", ("tabby cat",))
     assert okapi == ClassName("okapi", label="okapi")
 
 
@@ -241,15 +250,16 @@ def test_count_differs_from_the_head():
 
 def test_list_of_names_is_kept_and_may_repeat():
     given = [" crane ", "crane", "Cardigan"]
-    assert resolve_seen_class_names(None, 3, given) == [ClassName("crane"), ClassName("crane"), ClassName("Cardigan")]
+    crane, cardigan = ClassName("crane", label="crane"), ClassName("Cardigan", label="Cardigan")
+    assert resolve_seen_class_names(None, 3, given) == [crane, crane, cardigan]
     assert given == [" crane ", "crane", "Cardigan"]
 
 
 def test_ids_and_full_lemma_lists_name_their_synset():
     tench, tabby, capital = resolve_seen_class_names(None, 3, ["tench, Tinca tinca", "n02123045", "Washington, D.C."])
-    assert (tench.name, tench.synset.wnid, tench.label) == ("tench", "n01440764", "tench, Tinca tinca")
-    assert (tabby.name, tabby.synset.wnid, tabby.label) == ("tabby", "n02123045", "n02123045")
-    assert capital == ClassName("Washington, D.C.")
+    assert (tench.name, tench.sense.wnid, tench.label) == ("tench", "n01440764", "tench, Tinca tinca")
+    assert (tabby.name, tabby.sense.wnid, tabby.label) == ("tabby", "n02123045", "n02123045")
+    assert capital == ClassName("Washington, D.C.", label="Washington, D.C.")
 
 
 @pytest.mark.parametrize(("names", "kind"), [({"a": 1}, "dict"), (7, "int"), ({"a"}, "set"), (b"a", "bytes")])
@@ -269,188 +279,94 @@ def test_seen_names_that_are_no_names():
     )
 
 
-# ---- unseen ----
-
-
-def test_unseen_names_are_stripped_and_kept(imagenet):
-    names = resolve_unseen_class_names([" Okapi", "electric-scooter"], imagenet)
-    assert names == [ClassName("Okapi"), ClassName("electric-scooter")]
-
-
-@pytest.mark.parametrize("names", [("okapi",), ["okapi"], np.array(["okapi"]), (name for name in ["okapi"])])
-def test_any_ordered_iterable_of_names(names, imagenet):
-    assert resolve_unseen_class_names(names, imagenet) == [ClassName("okapi")]
-
-
-def test_unseen_mapping(imagenet):
-    names = resolve_unseen_class_names({"okapi": " stripy ", "dahlia": None}, imagenet)
-    assert names == [ClassName("okapi", description="stripy"), ClassName("dahlia")]
+# ---- labels as people have them ----
 
 
 @pytest.mark.parametrize(
-    ("names", "kind", "message"),
+    ("label", "name", "wnid"),
     [
-        (
-            "zebra",
-            ArgumentTypeError,
-            "`unseen_class_names` must be a list of names, got the string 'zebra'. Write ['zebra'] for a single class.",
-        ),
-        (
-            None,
-            ArgumentTypeError,
-            "`unseen_class_names` must be a list of names, got NoneType. Write ['okapi'] for a single class.",
-        ),
-        (
-            b"zebra",
-            ArgumentTypeError,
-            "`unseen_class_names` must be a list of names, got bytes. Write ['okapi'] for a single class.",
-        ),
-        (
-            {"okapi", "dahlia"},
-            ArgumentTypeError,
-            "`unseen_class_names` must be a list of names, got a set, which has no order for the new outputs. Write sorted(…).",
-        ),
-        ([], ArgumentValueError, "`unseen_class_names` is empty. Give at least one name, such as ['okapi']."),
-        ({}, ArgumentValueError, "`unseen_class_names` is empty. Give at least one name, such as ['okapi']."),
-        (
-            ["okapi", 3, None],
-            ArgumentTypeError,
-            "`unseen_class_names` must hold strings only, got 3 (int) at position 1, None (NoneType) at position 2. "
-            "Write each name as a string.",
-        ),
-        (
-            ["okapi", "tabby cat", "okapi"],
-            ClassNameError,
-            "2 of 3 unseen class names cannot be added: 'tabby cat' is already seen class 281; "
-            "'okapi' is given twice (positions 0 and 2). Remove or rename them.",
-        ),
-        (
-            ["Tabby_Cat"],
-            ClassNameError,
-            "1 of 1 unseen class names cannot be added: 'Tabby_Cat' is already seen class 281. Remove or rename it.",
-        ),
-        (
-            ["Okapi", "okapi", "okapis", "tabbies", "TABBY"],
-            ClassNameError,
-            "4 of 5 unseen class names cannot be added: 'Okapi' is given 3 times (positions 0, 1 and 2, as 'Okapi', "
-            "'okapi' and 'okapis'); 'tabbies' is already seen class 281. Remove or rename them.",
-        ),
-        (
-            ["crane"],
-            ClassNameError,
-            "1 of 1 unseen class names cannot be added: 'crane' is already seen classes 134 and 517. Remove or rename it.",
-        ),
-        (
-            ["", "a\x07b", "---"],
-            ClassNameError,
-            "3 of 3 unseen class names cannot be added: the name at position 0 is empty; 'a\\x07b' has a control "
-            "character; '---' has no letters or digits. Remove or rename them.",
-        ),
-        (
-            [""] * 7,
-            ClassNameError,
-            "7 of 7 unseen class names cannot be added: the name at position 0 is empty; the name at position 1 is "
-            "empty; the name at position 2 is empty; the name at position 3 is empty; the name at position 4 is empty; "
-            "and 2 more. Remove or rename them.",
-        ),
-        (
-            {"okapi": 3, "dahlia": " "},
-            DescriptionError,
-            "2 of 2 descriptions in `unseen_class_names` are not texts: 'okapi' has 3, 'dahlia' has ' '. "
-            "Give a text, or None for no description.",
-        ),
+        ("n02085620-Chihuahua", "Chihuahua", "n02085620"),
+        ("n01440764", "tench", "n01440764"),
+        (" n01440764 ", "tench", "n01440764"),
+        ("n01440764 tench, Tinca tinca", "tench", "n01440764"),
+        ("n01440764: tench", "tench", "n01440764"),
+        ("tench, Tinca tinca", "tench", "n01440764"),
+        ("03111_Animalia_Chordata_Aves_Passeriformes_Turdidae_Turdus_merula", "Turdus merula", None),
+        ("Plantae_Tracheophyta_Magnoliopsida_Asterales_Asteraceae_Bellis_perennis", "Bellis perennis", None),
+        ("/a/abbey", "abbey", None),
+        ("/c/church/indoor", "church indoor", None),
+        ("/n/no_such_place", "no such place", None),
+        ("AC/DC", "AC/DC", None),
+        ("long_hair", "long hair", None),
+        ("giant+panda", "giant panda", None),
+        ("C++", "C++", None),
+        (":)", ":)", None),
+        ("_", "_", None),
+        ("12 dogs", "12 dogs", None),
+        ("n99999999-foo", "n99999999-foo", None),
     ],
 )
-def test_bad_unseen_names(names, kind, message, imagenet):
-    assert error_of(kind, resolve_unseen_class_names, names, imagenet) == message
+def test_what_names_the_class_in_a_label_is_found(label, name, wnid):
+    entry = class_from_label(label)
+    assert (entry.name, entry.sense and entry.sense.wnid, entry.label) == (name, wnid, label.strip())
 
 
-def test_natural_exceptions_work(imagenet):
-    with pytest.raises(TypeError):
-        resolve_unseen_class_names("zebra", imagenet)
-    with pytest.raises(ValueError, match="already seen"):
-        resolve_unseen_class_names(["tench"], imagenet)
-
-
-def test_a_hint_makes_another_sense_a_name_of_its_own(imagenet):
-    names = resolve_unseen_class_names(["mouse (rodent)", "crane (origami)"], imagenet)
-    assert [entry.name for entry in names] == ["mouse (rodent)", "crane (origami)"]
-    only_bird = [entry for entry in imagenet if entry.label != "n03126707"]
-    assert resolve_unseen_class_names(["crane (machine)"], only_bird)[0].name == "crane (machine)"
-
-
-def test_a_hint_that_picks_the_sense_of_a_seen_class_is_that_class(imagenet):
-    message = error_of(ClassNameError, resolve_unseen_class_names, ["crane (machine)", "crane, bird"], imagenet)
-    assert "'crane (machine)' is already seen class 517; 'crane, bird' is already seen class 134" in message
-    folded = {"crane (bird)": "a bird folded from paper"}
-    assert resolve_unseen_class_names(folded, imagenet)[0].description == "a bird folded from paper"
+def test_a_species_finds_its_line():
+    kinds = frozenset(["animal"])
+    blackbird = class_from_label("03111_Animalia_Chordata_Aves_Passeriformes_Turdidae_Turdus_merula")
+    assert sense_of_class(blackbird, kinds).names[0] == "blackbird"
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("labels", "names"),
     [
-        ["pizza (with pineapple)"],
-        ["backpack (on a person)"],
-        ["strawberry (unripe fruit)"],
-        ["coffee mug (with a logo)", "coffee mug (of Berlin)"],
-        ["apple (red)", "apple (green)"],
-        ["parrot (red and green)", "parrot (blue and yellow)"],
+        (["001.Black_footed_Albatross", "002.Laysan_Albatross"], ["Black footed Albatross", "Laysan Albatross"]),
+        (["0: cat", "1: dog"], ["cat", "dog"]),
+        (["1 apple", "2 pear"], ["apple", "pear"]),
+        (["1) apple", "02-pear"], ["apple", "pear"]),
+        (["00_Animalia_Aves_Turdus_merula", "1_Plantae_Rosales_Rosa_canina"], ["Turdus merula", "Rosa canina"]),
+        # Not every label has a number, so that it is a part of the name.
+        (["7 eleven", "kiosk"], ["7 eleven", "kiosk"]),
+        (["1.5", "2.5"], ["1.5", "2.5"]),
     ],
 )
-def test_a_hint_may_make_a_kind_of_a_class_a_class_of_its_own(names, imagenet):
-    assert [entry.name for entry in resolve_unseen_class_names(names, imagenet)] == names
+def test_numbers_are_taken_off_where_every_label_has_one(labels, names):
+    entries = resolve_seen_class_names(None, len(labels), labels)
+    assert [entry.name for entry in entries] == names
+    assert [entry.label for entry in entries] == labels
+    assert resolve_seen_class_names(model_with(label_names=labels), len(labels)) == entries
 
 
-def test_a_name_with_a_hint_is_known_again_whatever_it_means(imagenet):
-    dishes = resolve_seen_class_names(None, 3, ["pizza", "burrito", "casserole (food)"])
-    message = error_of(ClassNameError, resolve_unseen_class_names, ["casserole (food)"], dishes)
-    assert "'casserole (food)' is already seen class 2" in message
+def test_signs_are_classes_that_nothing_is_known_of():
+    entries = resolve_seen_class_names(None, 3, [":)", ":(", "?"])
+    assert [entry.name for entry in entries] == [":)", ":(", "?"]
+    assert [sense_of_class(entry, frozenset()) for entry in entries] == [None] * 3
 
 
-def test_what_was_injected_has_no_say_in_what_seen_names_mean():
-    vehicles = resolve_seen_class_names(None, 4, ["forklift", "bulldozer", "tow truck", "crane"])
-    birds = [ClassName("pelican"), ClassName("bittern")]
-    for known in (vehicles, vehicles + birds):
-        assert resolve_unseen_class_names(["crane (bird)"], known, num_seen=4)[0].name == "crane (bird)"
-        message = error_of(ClassNameError, lambda known=known: resolve_unseen_class_names(["crane (machine)"], known, num_seen=4))
-        assert "'crane (machine)' is already seen class 3" in message
+def test_a_long_lemma_list_of_two_synsets_names_none():
+    """Two synsets of timm's are written alike, so that the label is no id."""
+    assert class_from_label("fish").sense is None
+    assert class_from_label("Washington, D.C.") == ClassName("Washington, D.C.", label="Washington, D.C.")
 
 
-def test_a_class_that_is_described_otherwise_has_not_the_usual_sense_of_its_name():
-    described = [
-        ClassName("crane", description="a machine on building sites"),
-        ClassName("galaxy", description="a system of stars"),
-    ]
-    names = ["crane (bird)", "crane (machine)", "galaxy (herb)"]
-    assert [entry.name for entry in resolve_unseen_class_names(names, described)] == names
-    assert "already seen class 0" in error_of(ClassNameError, resolve_unseen_class_names, ["Crane"], described)
+# ---- what a head knows ----
 
 
-def test_a_lost_space_is_the_same_class(imagenet):
-    message = error_of(ClassNameError, resolve_unseen_class_names, ["teddybear"], imagenet)
-    assert "'teddybear' is already seen class 850" in message
+def test_kinds_of_a_head_are_told_by_its_names_of_one_sense(imagenet):
+    assert kinds_of_classes(imagenet) == frozenset()
+    assert kinds_of_classes([ClassName(name) for name in ("forklift", "tow truck", "crane")]) == {"vehicle"}
+    assert kinds_of_classes([ClassName(name) for name in ("bittern", "okapi", "crane")]) == {"animal"}
+    assert kinds_of_classes([class_from_label("n02012849")]) == {"animal"}
+    assert kinds_of_classes([]) == frozenset()
 
 
-def test_the_likeliest_meaning_of_a_seen_name_brings_its_synonyms():
-    seen = [ClassName("fire engine"), ClassName("dogs"), ClassName("mouse (rodent)")]
-    for name in ("fire truck", "n03345487"):
-        assert "class 0" in error_of(ClassNameError, resolve_unseen_class_names, [name], seen)
-    for name in ("Dog", "domestic dog"):
-        assert "class 1" in error_of(ClassNameError, resolve_unseen_class_names, [name], seen)
-    assert len(resolve_unseen_class_names(["okapi", "computer mouse"], seen)) == 2
-
-
-def test_an_id_stands_for_its_synset(imagenet):
-    (okapi,) = resolve_unseen_class_names(["n02439398"], imagenet)
-    assert (okapi.name, okapi.synset.wnid, okapi.label) == ("okapi", "n02439398", "n02439398")
-    message = error_of(ClassNameError, resolve_unseen_class_names, ["n01440764"], imagenet)
-    assert "'n01440764' is already seen class 0." in message
-
-
-def test_an_id_of_another_sense_is_another_class():
-    seen = resolve_seen_class_names(None, 1, ["n02012849"])
-    (machine,) = resolve_unseen_class_names(["n03126707"], seen)
-    assert machine.synset.definition.startswith("lifts and moves heavy objects")
+def test_the_sense_of_a_label_is_certain_and_that_of_a_name_suits_the_head():
+    bird, machine = load_senses().by_wnid("n02012849"), load_senses().by_wnid("n03126707")
+    crane = ClassName("crane")
+    assert sense_of_class(crane, frozenset()) == bird
+    assert sense_of_class(crane, frozenset(["vehicle"])) == machine
+    assert sense_of_class(class_from_label("n02012849"), frozenset(["vehicle"])) == bird
+    assert sense_of_class(ClassName("grumpf"), frozenset()) is None
 
 
 # ---- labels for the config ----
@@ -467,4 +383,4 @@ def test_labels_are_unique_and_come_back():
     assert labels == ["crane", "crane (2)", "tench, Tinca tinca", "crane (2) (2)"]
     back = resolve_seen_class_names(model_with(label_names=labels), 4)
     assert label_names_for_config(back) == labels
-    assert back[2].synset == seen[2].synset
+    assert back[2].sense == seen[2].sense

@@ -94,7 +94,7 @@ def test_missing_texts_are_told_at_once_and_the_model_stays(small_model, texts):
     with pytest.raises(EncoderError) as caught:
         inject(small_model, NEW, encoder=PrecomputedEncoder(kept, _embed(kept)))
     assert str(caught.value) == (
-        f"The precomputed embeddings lack 2 of the 4 texts that are needed: {texts[-2]!r}, {texts[-1]!r}. "
+        f"The precomputed embeddings lack 2 of the 11 texts that are needed: {texts[-2]!r}, {texts[-1]!r}. "
         "`timm_inject.texts_to_encode(model, names, ...)` lists the texts, with the `descriptions` and names that `inject` gets."
     )
     assert all(torch.equal(value, before[key]) for key, value in small_model.state_dict().items())

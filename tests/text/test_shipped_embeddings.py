@@ -2,9 +2,10 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
+from torch.nn.functional import normalize
 
 from tests.helpers import needs_offline
-from timm_inject.mappers.base import normalize
 from timm_inject.offline import packaged_encoder_directory
 from timm_inject.text import encoder as encoder_module
 from timm_inject.text.descriptors import encode_descriptors, sentences_of
@@ -52,9 +53,10 @@ def test_only_other_texts_go_to_the_encoder(table):
             gone.extend(sentences)
             return resolve_encoder(None).load().encode(sentences)
 
-    tench = next(text for text in imagenet_texts() if text.startswith("tench"))
-    named, _, told = tench.partition(": ")
-    texts = [ClassText("tench", tuple(named.split(", ")), (told,)), ClassText("okapi", ("okapi",), ("a striped giraffe",))]
+    shipped = imagenet_texts()
+    named, _, told = next(text for text in shipped if text.startswith("tench")).partition(": ")
+    sentence = next(text for text in shipped if text.startswith("a photo of a tench, ")).removeprefix("a photo of a tench, ")
+    texts = [ClassText("tench", tuple(named.split(", ")), told, sentence), ClassText("okapi", ("okapi",), "a striped giraffe")]
     with_table = encode_descriptors(texts, EncoderHandle("recorder", None, Recorder, shipped=lambda: table))
     assert sorted(gone) == sorted(sentences_of(texts[1]))
     without = encode_descriptors(texts, EncoderHandle("recorder", None, Recorder))
@@ -65,8 +67,6 @@ def test_a_written_table_is_read_back(tmp_path):
     texts, vectors = ["one", "zwei \N{SNOWMAN}"], normalize(torch.randn(2, 8, generator=torch.Generator().manual_seed(0)))
     (tmp_path / "weights").write_bytes(b"abc")
     write_table(tmp_path / "table.safetensors", texts, vectors, tmp_path / "weights")
-    from safetensors import safe_open
-
     with safe_open(tmp_path / "table.safetensors", "pt") as file:
         # SHA-256 of "abc": FIPS 180-2, appendix B.1.
         assert file.metadata() == {"weights_sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}

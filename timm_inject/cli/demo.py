@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from timm_inject.cli.report import injection_lines, prediction_lines
+from timm_inject.cli.report import injection_lines, prediction_lines, price_lines
 from timm_inject.errors import TimmInjectError
 from timm_inject.hub import save_for_hf
 from timm_inject.images import Prediction, classify, image_transform, inference, load_image
@@ -35,11 +35,13 @@ PHOTOS = {
     "rocket": ("skimage", "data/rocket.jpg"),
     "galaxy": ("skimage", "data/hubble_deep_field.jpg"),
 }
-# Looked up, these two names give a jet engine and a herb; a name whose definition is another thing needs one of its own.
-DESCRIPTIONS = {
-    "rocket": "a tall vehicle that is launched into space, standing upright on its launch pad or rising on a flame",
-    "galaxy": "a huge system of stars, seen as a bright spiral or smudge in the black night sky",
-}
+# What the model knew before must not suffer: photos of old classes, of which a new one may take some.
+OLD_PHOTOS = (
+    ("skimage", "data/chelsea.png"),
+    ("skimage", "data/coffee.png"),
+    ("skimage", "data/camera.png"),
+    ("sklearn", "datasets/images/china.jpg"),
+)
 
 # Runs where `timm_inject` cannot be imported: None in sys.modules makes the import fail.
 _RELOAD = """
@@ -54,7 +56,7 @@ with torch.inference_mode():
 
 
 def run_demo(directory: Path, progress: ProgressCallback | None = None) -> Iterator[str | dict[str, Any]]:
-    """Classify photos, inject what they show, classify again, save, and reload with plain timm.
+    """Classify photos of new and of old classes, inject the new ones, classify again, save, and reload with plain timm.
 
     Args:
         directory: Where the patched model is saved.
@@ -67,15 +69,17 @@ def run_demo(directory: Path, progress: ProgressCallback | None = None) -> Itera
         TimmInjectError: The packages of the extra `demo` are missing.
     """
     photos = {name: _photo(package, file) for name, (package, file) in PHOTOS.items()}
+    old_photos = [_photo(package, file) for package, file in OLD_PHOTOS]
     model = create_packaged_model(MODEL)
     yield f"{MODEL}: ImageNet-1k weights, {model.num_classes} classes.\n"
     pictures = [load_image(path) for path in photos.values()]
-    before = classify(model, pictures)
+    old_pictures = [load_image(path) for path in old_photos]
+    before, old_before = classify(model, pictures), classify(model, old_pictures)
     yield f"Injecting {', '.join(PHOTOS)} by name ..."
-    inject(model, {name: DESCRIPTIONS.get(name) for name in PHOTOS}, progress=progress)
+    inject(model, list(PHOTOS), progress=progress)
     record = injection_record(model)
-    yield from injection_lines(record)
-    after = classify(model, pictures)
+    yield from [*price_lines(record), *injection_lines(record)]
+    after, old_after = classify(model, pictures), classify(model, old_pictures, top=record.num_classes)
     ranks = {}
     for index, (name, path) in enumerate(photos.items()):
         yield f"\n{path.name} shows: {name}\n before"
@@ -84,8 +88,16 @@ def run_demo(directory: Path, progress: ProgressCallback | None = None) -> Itera
         yield from prediction_lines(after[index])
         ranks[name] = _rank(model, pictures[index], record.num_seen + index)
         yield " -> ranked first." if ranks[name] == 1 else f" -> not first: '{name}' is ranked {ranks[name]}."
-    first = sum(rank == 1 for rank in ranks.values())
-    yield f"\n{first} of {len(ranks)} new classes are ranked first on their photo; not one image of them was used."
+    yield "\nPhotos of old classes, by the class that was first before"
+    old = {path.name: _fate(*pair) for path, *pair in zip(old_photos, old_before, old_after, strict=True)}
+    for file, fate in old.items():
+        outcome = "still first" if fate["taken_by"] is None else f"LOST to {fate['taken_by']}"
+        yield f"  {file:<12} {fate['class']:<12} {fate['before']:6.1%} -> {fate['after']:6.1%}  {outcome}"
+    first, kept = sum(rank == 1 for rank in ranks.values()), sum(fate["taken_by"] is None for fate in old.values())
+    yield (
+        f"\n{first} of {len(ranks)} new classes are ranked first on their photo, and {kept} of {len(old)} photos of old classes "
+        "keep theirs; not one image of a new class was used."
+    )
     save_for_hf(model, directory)
     same = _reload_gives_same_logits(model, directory, pictures)
     yield f"Saved to {directory}; reloaded by plain timm, without timm_inject: logits {'are bit-identical' if same else 'DIFFER'}."
@@ -94,12 +106,21 @@ def run_demo(directory: Path, progress: ProgressCallback | None = None) -> Itera
         raise TimmInjectError("The reloaded model's logits differ from the patched model's.")
     yield {
         "model": MODEL,
+        "price": record.self_score,
         "rank": ranks,
+        "old_photos": old,
         "reload_is_bit_identical": same,
         "before": _as_dicts(before, list(photos)),
         "after": _as_dicts(after, list(photos)),
         "directory": str(directory),
     }
+
+
+def _fate(before: list[Prediction], after: list[Prediction]) -> dict[str, Any]:
+    """What became of the class that was first on a photo; of `after`, every class is needed."""
+    held = next(entry for entry in after if entry.index == before[0].index)
+    taken_by = None if after[0].index == held.index else after[0].name
+    return {"class": held.name, "before": before[0].probability, "after": held.probability, "taken_by": taken_by}
 
 
 def _photo(package: str, file: str) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+import torch.fx
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -157,17 +159,48 @@ def _layers_in(model: nn.Module, root: Any) -> list[LeafLayer]:
         layers = [module for module in modules if is_leaf_layer(module)]
         layers = [layer for layer in layers if Leaf("", layer).num_classes == num_classes] or layers[-1:]
     else:
-        layers = _last_of_sequential(root)
+        layers = _output_layer(root, getattr(model, "num_classes", None))
     if not layers:
         raise UnsupportedHeadError(refusals.no_leaf_text(model, root))
     return layers
 
 
-def _last_of_sequential(root: Any) -> list[LeafLayer]:
-    """The last layer with parameters of a user's own `nn.Sequential`, which decides its outputs; its path is as deep as it is."""
+def _output_layer(root: Any, num_classes: int | None) -> list[LeafLayer]:
+    """The layer that gives the outputs of a user's own head; its path is as deep as it is. Empty where that can't be told.
+
+    Of an `nn.Sequential` that is the last layer with parameters; of a class of the user's own the one layer that is as wide as
+    there are classes, if nothing but torch's and timm's layers has parameters there and the layer is used as it is.
+    """
     while type(root) is nn.Sequential:
-        root = next((module for module in reversed(root) if any(True for _ in (*module.parameters(), *module.buffers()))), None)
-    return [root] if is_leaf_layer(root) else []
+        root = next((module for module in reversed(root) if _own_tensors(module, recurse=True)), None)
+    if is_leaf_layer(root):
+        return [root]
+    if not isinstance(root, nn.Module) or type(root).__module__.startswith("torch."):
+        return []
+    modules = dict(root.named_modules())
+    wide = {path: module for path, module in modules.items() if is_leaf_layer(module)}
+    if num_classes is not None:
+        wide = {path: module for path, module in wide.items() if Leaf("", module).num_classes == num_classes}
+    foreign = [module for module in modules.values() if not type(module).__module__.startswith(("torch.nn.", "timm."))]
+    if len(wide) != 1 or any(_own_tensors(module, recurse=False) for module in foreign):
+        return []
+    path, layer = next(iter(wide.items()))
+    return [layer] if _is_called_once(root, path) else []
+
+
+def _own_tensors(module: nn.Module, *, recurse: bool) -> bool:
+    return any(True for _ in (*module.parameters(recurse), *module.buffers(recurse)))
+
+
+def _is_called_once(root: nn.Module, path: str) -> bool:
+    """Whether a head calls a layer, once, and does not reach for its weights; True for a head that can't be traced."""
+    try:
+        graph = torch.fx.Tracer().trace(copy.deepcopy(root))  # a copy, as a user's forward may count its calls
+    except Exception:  # noqa: BLE001 - it runs the user's code on stand-ins for tensors
+        return True
+    calls = [node for node in graph.nodes if node.op == "call_module" and node.target == path]
+    reached = [node for node in graph.nodes if node.op == "get_attr" and str(node.target).startswith(f"{path}.")]
+    return len(calls) == 1 and not reached
 
 
 def _confirm(

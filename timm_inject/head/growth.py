@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import timm
 import torch
 from torch import nn
 
-__all__ = ["growing_tensors"]
+from timm_inject.head.config import config_of
+
+__all__ = ["growing_tensors", "tensor_names"]
 
 # Two class counts that no layer of a model has as its width by chance; only names are kept, so any two would do.
 _FEW, _MORE = 7, 11
@@ -27,8 +28,18 @@ def growing_tensors(model: nn.Module) -> frozenset[str] | None:
     Returns:
         Names as in `model.state_dict()`, or None if timm does not know the model's architecture or can't build it.
     """
-    config = getattr(model, "pretrained_cfg", None)
-    architecture = config.get("architecture") if isinstance(config, Mapping) else getattr(config, "architecture", None)
+    known = _architecture_and_arguments(model)
+    return _growing_tensors(*known) if known else None
+
+
+def tensor_names(model: nn.Module) -> frozenset[str] | None:
+    """Name the entries of the state dict that timm's own model of this architecture has; None as in `growing_tensors`."""
+    known = _architecture_and_arguments(model)
+    return _tensor_names(*known) if known else None
+
+
+def _architecture_and_arguments(model: nn.Module) -> tuple[str, str] | None:
+    architecture = config_of(model).get("architecture")
     if not isinstance(architecture, str) or not timm.is_model(architecture):
         return None
     arguments: Any = getattr(model, "_model_args", None) or {}
@@ -36,7 +47,15 @@ def growing_tensors(model: nn.Module) -> frozenset[str] | None:
         text = json.dumps({key: value for key, value in arguments.items() if key != "num_classes"}, sort_keys=True)
     except (TypeError, ValueError):
         text = "{}"
-    return _growing_tensors(architecture, text)
+    return architecture, text
+
+
+@functools.lru_cache(maxsize=64)
+def _tensor_names(architecture: str, arguments: str) -> frozenset[str] | None:
+    try:
+        return frozenset(_shapes(architecture, _FEW, json.loads(arguments)))
+    except _BUILD_ERRORS:
+        return None
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,10 +16,23 @@ from torch import Tensor, nn
 
 from timm_inject.errors import HeadWeightsError, list_some
 
-__all__ = ["LEAF_KINDS", "Head", "Leaf", "LeafKind", "LeafLayer", "count_rows", "is_leaf_layer", "read_rows", "split_rows"]
+__all__ = [
+    "LEAF_KINDS",
+    "Head",
+    "Leaf",
+    "LeafKind",
+    "LeafLayer",
+    "count_rows",
+    "is_leaf_layer",
+    "raw_rows",
+    "read_rows",
+    "split_rows",
+]
 
 
 LeafLayer: TypeAlias = nn.Linear | nn.Conv2d
+# No training leaves such a bias behind: it is minus infinity, or a large number that stands for it.
+_SWITCHED_OFF = -1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +156,23 @@ def read_rows(leaf: Leaf) -> Tensor:
     return rows
 
 
+def raw_rows(leaf: Leaf, start: int = 0, stop: int | None = None) -> Tensor:
+    """Copy some rows as they are, unchecked, to the CPU: in float64 where the layer is, else in float32; either holds every bit.
+
+    Args:
+        leaf: One of a head that `find_head` returned.
+        start: The first row.
+        stop: Where the rows end; None takes them all.
+
+    Returns:
+        (stop - start, row_dim), with the bias as last column where the layer has one.
+    """
+    weight = leaf.layer.weight.detach()[start:stop].flatten(1)
+    bias = leaf.layer.bias
+    rows = weight if bias is None else torch.cat([weight, bias.detach()[start:stop, None]], dim=1)
+    return rows.to(device="cpu", dtype=torch.promote_types(rows.dtype, torch.float32), copy=True)
+
+
 def split_rows(leaf: Leaf, rows: Tensor) -> dict[str, Tensor]:
     """Give the part of `rows` (num_rows, row_dim) that belongs to each parameter of the layer, in that parameter's shape."""
     shape = leaf.layer.weight.shape[1:]
@@ -165,6 +195,13 @@ def _check_trained(rows: Tensor, leaf: Leaf) -> None:
             f"The classifier {leaf.name!r} has {len(rows)} class; at least 2 are needed to learn how rows follow from "
             "names. Use a model with more classes."
         )
+    weights = rows[:, : leaf.feature_dim]
+    if leaf.has_bias and (off := (rows[:, -1] <= _SWITCHED_OFF) & weights.isfinite().all(dim=1)).any():
+        raise HeadWeightsError(
+            f"The classifier {leaf.name!r} has classes that are switched off by a bias of {float(rows[off, -1].max()):.3g}, "
+            f"{count_rows(off)}: they can never win, and nothing can be learned from such a bias. Give them their trained bias "
+            "back, inject, and switch them off again; or use a model without them."
+        )
     broken = (~rows.isfinite()).any(dim=1)
     if broken.any():
         raise HeadWeightsError(f"The classifier {leaf.name!r} has NaN or infinity in {count_rows(broken)}. {fix}")
@@ -173,8 +210,9 @@ def _check_trained(rows: Tensor, leaf: Leaf) -> None:
             f"The classifier {leaf.name!r} is untrained: all {len(rows)} rows are the same"
             f"{' (zero)' if not rows.any() else ''}. {fix}"
         )
-    empty = (rows[:, : leaf.feature_dim] == 0).all(dim=1)
+    empty = (weights == 0).all(dim=1)
     if empty.any():
         raise HeadWeightsError(
-            f"The classifier {leaf.name!r} has weights that are all zero, as untrained classes have, in {count_rows(empty)}. {fix}"
+            f"The classifier {leaf.name!r} has weights that are all zero, as untrained classes have, in {count_rows(empty)}. {fix} "
+            "If they were switched off on purpose, inject before that, or use a model without them: they teach nothing."
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from timm.models import get_pretrained_cfg, list_pretrained
 from torch import nn
 
 from timm_inject.errors import list_some
+from timm_inject.head.config import config_of
+from timm_inject.head.wrappers import as_attribute, inner_classifiers
 
 __all__ = [
     "config_value",
@@ -42,8 +45,7 @@ _QUANTISERS = {"quantized", "qat", "bitsandbytes", "torchao"}
 
 def config_value(model: nn.Module, key: str) -> Any:
     """Read a key of the model's pretrained config, be it a mapping, an object or missing."""
-    config = getattr(model, "pretrained_cfg", None)
-    return config.get(key) if isinstance(config, Mapping) else getattr(config, key, None)
+    return config_of(model).get(key)
 
 
 def label(model: nn.Module) -> str:
@@ -62,12 +64,16 @@ def not_a_model_text(model: object) -> str:
     """`model` is no module."""
     if isinstance(model, str):
         return f"`model` must be a model, got the name {model!r}. Write timm.create_model({model!r}, pretrained=True)."
-    if isinstance(getattr(model, "ema", None), nn.Module):  # timm's first ModelEma, which is no module
-        return f"`model` must be a timm model (a torch.nn.Module), got {type_name(model)}. It holds one: pass its attribute `ema`."
-    return (
-        f"`model` must be a timm model (a torch.nn.Module), got {type_name(model)}. "
-        f"Create one with timm.create_model({_EXAMPLE_TAG!r}, pretrained=True)."
-    )
+    must_be = f"`model` must be a timm model (a torch.nn.Module), got {type_name(model)}."
+    # timm's first ModelEma, a Trainer, a Learner or a pipeline, which are no modules
+    held = {name: value for name, value in getattr(model, "__dict__", {}).items() if isinstance(value, nn.Module)}
+    for name, value in held.items():
+        if callable(getattr(value, "get_classifier", None)):
+            return f"{must_be} It holds one: pass its attribute `{name}`."
+    for name, value in held.items():
+        for path, _ in inner_classifiers(value):
+            return f"{must_be} It holds one: pass its attribute `{as_attribute(name, path)}`."
+    return f"{must_be} Create one with timm.create_model({_EXAMPLE_TAG!r}, pretrained=True)."
 
 
 def scripted_text(model: torch.jit.ScriptModule) -> str:
@@ -81,12 +87,47 @@ def scripted_text(model: torch.jit.ScriptModule) -> str:
 def no_get_classifier_text(model: nn.Module) -> str:
     """The model does not say what its classifier is: an encoder, a feature extractor, a wrapper, or no timm model."""
     text = f"{label(model)} ({type_name(model)}) has no get_classifier(), which every timm classifier has. "
-    inner = model._modules.get("module")
-    if inner is not None and hasattr(inner, "get_classifier"):
-        return text + "It wraps a model that does: pass `model.module`."
+    held = list(inner_classifiers(model))
+    if held:
+        return text + _held_text(model, held)
     if config_value(model, "architecture") and not getattr(model, "num_classes", 0):
         text += "It gives features, not classes. "
     return text + _suggest_tag(model)
+
+
+def _held_text(model: nn.Module, held: Sequence[tuple[str, nn.Module]]) -> str:
+    """Name the timm models inside a wrapper, and what the wrapper alone knows about them."""
+    classifying = [(path, inner) for path, inner in held if not _is_headless(inner)]
+    names = [f"`{as_attribute('model', path)}`" for path, _ in classifying or held]
+    if not classifying:
+        return (
+            f"It holds a timm model, {names[0]}, that has no classifier (`num_classes=0`), and classifies by layers of its own. "
+            "Give the timm model the classifier: create it with `num_classes`, copy or train the weights there, and pass it."
+        )
+    text = f"It holds a timm model: pass {names[0]}"
+    if len(names) > 1:
+        return f"It holds {len(names)} timm models: pass one of {list_some(names)}."
+    config = getattr(model, "config", None)
+    if _speaks_of_injection(config):
+        where = getattr(model, "name_or_path", None) or "FOLDER"
+        return f"{text}, after timm_inject.attach_record({names[0][1:-1]}, {where!r}), as classes were injected into it."
+    labels = getattr(config, "id2label", None)
+    if isinstance(labels, Mapping) and not all(re.fullmatch(r"LABEL_\d+", str(label)) for label in labels.values()):
+        text += ", with seen_class_names=list(model.config.id2label.values()), as its labels are there alone"
+    return f"{text}."
+
+
+def _is_headless(model: nn.Module) -> bool:
+    found: Any = model.get_classifier()  # type: ignore[operator]
+    return found is None or isinstance(found, nn.Identity)
+
+
+def _speaks_of_injection(config: object) -> bool:
+    """Whether transformers' config came from a config.json that says that classes were injected."""
+    inner = getattr(config, "pretrained_cfg", None)
+    notes = inner.get("notes") if isinstance(inner, Mapping) else None
+    noted = isinstance(notes, list | tuple) and any(str(note).startswith("timm_inject: ") for note in notes)
+    return bool(getattr(config, "timm_inject", None)) or noted
 
 
 def no_classifier_text(model: nn.Module) -> str:
@@ -98,7 +139,8 @@ def no_leaf_text(model: nn.Module, found: object) -> str:
     """The classifier holds no layer that we know how to resize."""
     return (
         f"{label(model)} has a classifier of type {type_name(found)}; a plain nn.Linear or 1x1 nn.Conv2d with one row a class is "
-        f"expected, alone, last in an nn.Sequential, or inside one of timm's own heads. {_suggest_linear()}"
+        "expected, alone, last in an nn.Sequential, inside one of timm's own heads, or in a head of your own that has no "
+        f"parameters beside its layers'. {_suggest_linear()}"
     )
 
 

@@ -17,7 +17,7 @@ from timm_inject.head.leaf import Head, Leaf, count_rows, split_rows
 from timm_inject.head.refusals import type_name
 from timm_inject.head.wrappers import unwrap_model
 
-__all__ = ["HeadState", "resize_head"]
+__all__ = ["HeadState", "describe_model", "resize_head"]
 
 _RECORD_ATTRIBUTE = "timm_inject_record"
 _MISSING = object()
@@ -34,8 +34,8 @@ class HeadState:
     saved: tuple[tuple[dict[str, Any], str, object], ...]
 
     @classmethod
-    def capture(cls, model: nn.Module, head: Head) -> HeadState:
-        """Remember the current state of `model`, whose head is `head`."""
+    def capture(cls, model: nn.Module, head: Head | None) -> HeadState:
+        """Remember the current state of `model`, whose head is `head`; None for what the model says of itself alone."""
         saved: list[tuple[dict[str, Any], str, object]] = []
         for owner, name in _touched_attributes(unwrap_model(model), head):
             store: dict[str, Any] = owner._parameters if name in owner._parameters else vars(owner)
@@ -117,29 +117,51 @@ def resize_head(
         changes.append((leaf.layer, leaf.kind.width, num_classes))
     changes += [(module, "num_classes", num_classes) for module in _counting_modules(model, head)]
     changes += [(model, name, value) for name, value in _updated_config(model, config).items()]
-    if record is not None:
-        changes.append((model, _RECORD_ATTRIBUTE, dict(record)))
     state = HeadState.capture(model, head)
     try:
-        for owner, name, value in changes:
-            setattr(owner, name, value)
-        if record is None and _RECORD_ATTRIBUTE in vars(model):
-            delattr(model, _RECORD_ATTRIBUTE)
+        _write(model, changes, record)
         return model.get_classifier()  # type: ignore[operator]
     except BaseException:  # KeyboardInterrupt too: a half-resized model is worse than none
         state.restore()
         raise
 
 
+def describe_model(model: nn.Module, *, config: Mapping[str, Any], record: Mapping[str, Any] | None) -> None:
+    """Change what the model says of itself, its config and its record, all or nothing; no parameter is touched.
+
+    Args:
+        model: A timm model, wrapped or not.
+        config: Updates for `model.pretrained_cfg`, as in `resize_head`.
+        record: As in `resize_head`; an empty one says that nothing was injected, whatever the model's folder says.
+    """
+    model = unwrap_model(model)
+    changes = [(model, name, value) for name, value in _updated_config(model, copy.deepcopy(dict(config))).items()]
+    state = HeadState.capture(model, None)
+    try:
+        _write(model, changes, record)
+    except BaseException:
+        state.restore()
+        raise
+
+
+def _write(model: nn.Module, changes: Sequence[tuple[nn.Module, str, object]], record: Mapping[str, Any] | None) -> None:
+    for owner, name, value in changes:
+        setattr(owner, name, value)
+    if record is not None:
+        setattr(model, _RECORD_ATTRIBUTE, dict(record))
+    elif _RECORD_ATTRIBUTE in vars(model):
+        delattr(model, _RECORD_ATTRIBUTE)
+
+
 # --- what resizing touches -------------------------------------------------------------------------------------------
 
 
-def _touched_attributes(model: nn.Module, head: Head) -> Iterator[tuple[nn.Module, str]]:
-    for leaf in head.leaves:
+def _touched_attributes(model: nn.Module, head: Head | None) -> Iterator[tuple[nn.Module, str]]:
+    for leaf in head.leaves if head else ():
         for name in leaf.layer._parameters:
             yield leaf.layer, name
         yield leaf.layer, leaf.kind.width
-    for module in _counting_modules(model, head):
+    for module in _counting_modules(model, head) if head else ():
         yield module, "num_classes"
     for name in ("pretrained_cfg", "default_cfg", "_model_args", _RECORD_ATTRIBUTE):
         yield model, name
@@ -190,7 +212,8 @@ def _updated_config(model: nn.Module, updates: Mapping[str, Any]) -> dict[str, o
     if hasattr(model, "default_cfg"):
         attributes["default_cfg"] = new  # timm keeps the two as one object
     model_args = getattr(model, "_model_args", None)
-    if isinstance(model_args, Mapping) and "num_classes" in model_args:  # what timm would build the model again from
+    # What timm would build the model again from.
+    if isinstance(model_args, Mapping) and "num_classes" in model_args and "num_classes" in updates:
         attributes["_model_args"] = {**model_args, "num_classes": updates["num_classes"]}
     return attributes
 

@@ -44,6 +44,7 @@ _IDS_TEXT = (
     '\nLabels such as `n01440764` are WordNet ids. `model.pretrained_cfg["label_descriptions"]` says what they mean; transformers '
     "shows the ids."
 )
+_CHANGED = "its row was changed after it was predicted, by further training or by hand"
 SCORE_NAMES = {
     "zsl_accuracy": "new classes, told apart from each other",
     "seen_accuracy": "seen classes, among all",
@@ -228,10 +229,11 @@ def _cells(entry: InjectedClass, with_leans: bool, with_confidence: bool) -> lis
 
 
 def _doubts(record: InjectionRecord) -> list[str]:
-    doubtful = [entry for entry in record.classes if entry.warning]
+    doubts = {entry.name: [*([_CHANGED] if entry.changed else []), *filter(None, [entry.warning])] for entry in record.classes}
+    doubtful = [(name, texts) for name, texts in doubts.items() if texts]
     if not doubtful:
         return []
-    lines = [f"- **{escape(entry.name)}**: {escape(entry.warning or '')}" for entry in doubtful[:_MAX_ROWS]]
+    lines = [f"- **{escape(name)}**: {escape('; '.join(texts))}" for name, texts in doubtful[:_MAX_ROWS]]
     more = len(doubtful) - len(lines)
     return ["## Doubtful classes", "", *lines, *([f"- and {more} more"] if more else []), ""]
 

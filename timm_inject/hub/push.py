@@ -37,7 +37,7 @@ from timm_inject.errors import (
     TimmInjectError,
     list_some,
 )
-from timm_inject.offline import innermost, is_connection_error, said, status_of
+from timm_inject.io import innermost, is_connection_error, said, status_of
 from timm_inject.version import __version__
 
 __all__ = ["Pushed", "PushedFiles", "push_files"]

@@ -11,21 +11,20 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
 from huggingface_hub import CommitInfo, ModelHubMixin
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from timm_inject.cache import content_key
-from timm_inject.errors import HubConnectionError, HubServerError, MapperError, SaveError
+from timm_inject.errors import MapperError, SaveError
 from timm_inject.head import Head
 from timm_inject.hub.card import BIBTEX, CARD_NAME, escape, is_own_card, sign_card
+from timm_inject.hub.download import download
 from timm_inject.hub.push import PushedFiles, push_files
+from timm_inject.io import expand_user, is_folder, written_aside
 from timm_inject.mappers import MAPPERS, Crossfit, FittedMapper, Mapper, create_mapper
-from timm_inject.offline import innermost, is_connection_error, said, status_of
 from timm_inject.text import ClassText, EncoderHandle, descriptor_probe, encode_descriptors, identity_of, is_near
 from timm_inject.version import installed_versions
 
@@ -171,7 +170,7 @@ class TrainedMapper(ModelHubMixin, library_name="timm_inject", tags=["timm", "ti
             SaveError: The folder cannot be made or written, or holds the config.json of something else.
             HubError: As `push_to_hub`.
         """
-        folder = Path(save_directory).expanduser()
+        folder = expand_user(save_directory)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -183,17 +182,13 @@ class TrainedMapper(ModelHubMixin, library_name="timm_inject", tags=["timm", "ti
     def _save_pretrained(self, save_directory: Path) -> None:
         tensors = {key: tensor.contiguous() for key, tensor in self._tensors.items()}
         try:
-            with tempfile.TemporaryDirectory(dir=save_directory, prefix=".saving-") as temporary:
-                save_file(tensors, Path(temporary) / _TENSORS_NAME)
+            with written_aside(save_directory) as aside:
+                save_file(tensors, aside / _TENSORS_NAME)
                 config = {_CONFIG_KEY: {"format": _FORMAT} | asdict(self.facts)}
-                (Path(temporary) / _CONFIG_NAME).write_text(json.dumps(config, indent=2), encoding="utf-8")
+                (aside / _CONFIG_NAME).write_text(json.dumps(config, indent=2), encoding="utf-8")
                 card = save_directory / CARD_NAME
                 if not card.exists() or is_own_card(card.read_text(encoding="utf-8", errors="replace")):
-                    (Path(temporary) / CARD_NAME).write_text(_render_card(self.facts, None), encoding="utf-8", newline="\n")
-                mode = (Path(temporary) / _CONFIG_NAME).stat().st_mode
-                for path in sorted(Path(temporary).iterdir()):
-                    path.chmod(mode)  # safetensors makes its file private
-                    path.replace(save_directory / path.name)
+                    (aside / CARD_NAME).write_text(_render_card(self.facts, None), encoding="utf-8", newline="\n")
         except (OSError, SafetensorError) as error:
             raise SaveError(_not_saved(save_directory, error)) from error
 
@@ -212,20 +207,21 @@ class TrainedMapper(ModelHubMixin, library_name="timm_inject", tags=["timm", "ti
             HubServerError: The Hub fails, or takes no more requests for now.
         """
         where = str(pretrained_model_name_or_path)
-        try:
-            folder = Path(where).expanduser()
-            if folder.is_dir():
-                return _read_mapper(cls, folder / _CONFIG_NAME, folder / _TENSORS_NAME)
-            if isinstance(pretrained_model_name_or_path, Path) or where.startswith((".", "/", "~")):
-                raise MapperError(f"The folder '{where}' does not exist. Give one that `save_pretrained` wrote, or a Hub id.")
-            paths = [huggingface_hub.hf_hub_download(where, name, **options) for name in (_CONFIG_NAME, _TENSORS_NAME)]
-            return _read_mapper(cls, Path(paths[0]), Path(paths[1]))
-        except (MapperError, TypeError):
-            raise
-        except Exception as error:
-            if not isinstance(error, OSError | ValueError | EntryNotFoundError) and not is_connection_error(error):
-                raise
-            raise _explain_download(where, error) from error
+        folder = expand_user(where)
+        if is_folder(folder):
+            return _read_mapper(cls, folder / _CONFIG_NAME, folder / _TENSORS_NAME)
+        if isinstance(pretrained_model_name_or_path, Path) or where.startswith((".", "/", "~")):
+            raise MapperError(f"The folder '{where}' does not exist. Give one that `save_pretrained` wrote, or a Hub id.")
+
+        def missing(said: str) -> MapperError:
+            return MapperError(
+                f"There is no mapper {where!r}: it is neither a registry name, a folder, nor a repository with {_CONFIG_NAME} and "
+                f"{_TENSORS_NAME} that you may see on the Hub ({said}). Registry: {', '.join(MAPPERS)}."
+            )
+
+        names = (_CONFIG_NAME, _TENSORS_NAME)
+        config, tensors = download(where, names, what=f"The mapper {where!r}", missing=missing, **options)
+        return _read_mapper(cls, config, tensors)
 
     def push_to_hub(  # type: ignore[override]
         self,
@@ -331,27 +327,6 @@ def find_trained_mapper(mapper: object) -> TrainedMapper | None:
         return None
     is_elsewhere = "/" in mapper or mapper.startswith((".", "~")) or Path(mapper).is_dir()
     return TrainedMapper.from_pretrained(mapper) if is_elsewhere else None
-
-
-def _explain_download(where: str, error: Exception) -> MapperError | HubConnectionError | HubServerError:
-    """Tell apart a mapper that is not there, a Hub that fails and one that can't be reached."""
-    # The client says only that it found no local copy, and keeps the answer as the cause.
-    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
-    cause = innermost(cause)
-    status = status_of(cause) or 0
-    if status == 429 or status >= 500:
-        return HubServerError(
-            f"The mapper {where!r} is no folder, and the Hub did not give it ({said(cause)}). Try again later, or give a folder."
-        )
-    missing = isinstance(cause, HfHubHTTPError | EntryNotFoundError | HFValidationError)
-    if missing and not isinstance(cause, LocalEntryNotFoundError):
-        return MapperError(
-            f"There is no mapper {where!r}: it is neither a registry name, a folder, nor a repository with {_CONFIG_NAME} and "
-            f"{_TENSORS_NAME} that you may see on the Hub ({said(cause)}). Registry: {', '.join(MAPPERS)}."
-        )
-    return HubConnectionError(
-        f"The mapper {where!r} is no folder, and the Hub could not be asked for it: {said(cause)}. Go online, or give a folder."
-    )
 
 
 def _not_saved(folder: Path, error: Exception) -> str:

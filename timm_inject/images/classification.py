@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError
 from timm_inject.head import find_head, unwrap_model
 from timm_inject.images.loading import Picture, as_pictures, check_image, image_transform, load_image
-from timm_inject.injected import InjectionRecord, find_record
-from timm_inject.text import ClassName, resolve_seen_class_names
+from timm_inject.injected import InjectionRecord, find_record, known_classes
+from timm_inject.text import ClassName
 
 __all__ = ["Prediction", "classify", "inference", "model_class_names", "whole_number"]
 
@@ -88,7 +88,7 @@ def model_class_names(model: nn.Module) -> list[ClassName]:
     Raises:
         UnknownSeenClassesError: The config does not name them.
     """
-    return resolve_seen_class_names(model, find_head(model).num_classes, None)
+    return known_classes(model, find_record(model), find_head(model).num_classes)
 
 
 def whole_number(argument: str, value: object, least: int) -> int:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from timm_inject.cache import content_key
-from timm_inject.head import Head, Leaf
+from timm_inject.head import Head, Leaf, raw_rows
+from timm_inject.injected.hashes import hash_rows
 from timm_inject.injected.record import InjectedClass, InjectionRecord
 from timm_inject.text import ClassText, descriptor_probe, identity_of, is_near, load_senses
 from timm_inject.version import ROWS_VERSION
@@ -22,11 +23,9 @@ from timm_inject.version import ROWS_VERSION
 __all__ = [
     "EarlierRows",
     "Settings",
-    "hash_rows",
     "identify_settings",
     "plan_earlier_rows",
     "text_of",
-    "written_rows",
 ]
 
 
@@ -78,7 +77,7 @@ class EarlierRows:
         if not self.again:
             return rows
         # Rows are read in their own precision here, as kept ones must come back with every bit.
-        own = _own_rows(leaf)[first:]
+        own = raw_rows(leaf, first)
         merged = torch.cat([own, rows[len(self.again) :].to(own.dtype)])
         for position, row in zip(self.again, rows, strict=False):
             merged[self.num_seen + position - first] = row.to(own.dtype)
@@ -127,26 +126,6 @@ def plan_earlier_rows(record: InjectionRecord, rows: Sequence[Tensor], settings:
         if entry.settings == settings.key and entry.row_hash == digest and entry.lemmas
     )
     return EarlierRows(record.num_seen, len(record.classes), again, tuple(text_of(record.classes[position]) for position in again))
-
-
-def hash_rows(rows: Sequence[Tensor]) -> list[str]:
-    """Hash each class's row over all layers, given (num_classes, row_dim) a layer, in the precision of the head."""
-    return [content_key(*(part[position].float() for part in rows))[:16] for position in range(len(rows[0]))]
-
-
-def written_rows(head: Head, rows: Sequence[Tensor]) -> list[Tensor]:
-    """What `read_rows` will give for rows that are written: the head's precision may be less than theirs."""
-    dtypes = [leaf.layer.get_parameter("weight").dtype for leaf in head.leaves]
-    return [part.to(dtype).float() for dtype, part in zip(dtypes, rows, strict=True)]
-
-
-def _own_rows(leaf: Leaf) -> Tensor:
-    """The layer's rows on the CPU, in float64 where the layer is, else in float32: either holds every bit."""
-    parts = [leaf.layer.get_parameter("weight").detach().flatten(1)]
-    if leaf.has_bias:
-        parts.append(leaf.layer.get_parameter("bias").detach()[:, None])
-    rows = torch.cat(parts, dim=1).cpu()
-    return rows.to(torch.promote_types(rows.dtype, torch.float32), copy=True)
 
 
 def text_of(entry: InjectedClass) -> ClassText:

@@ -1,37 +1,20 @@
-"""What was injected into a model, kept on the model and in the config.json that it is saved with."""
+"""What was injected into a model, as data that JSON can hold."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, TypeVar
 
-import huggingface_hub
 from torch import nn
 
 from timm_inject.errors import ArgumentValueError
-from timm_inject.head import unwrap_model
+from timm_inject.head import config_of
 
-__all__ = [
-    "CONFIG_KEY",
-    "LABEL_KEYS",
-    "RECORD_ATTRIBUTE",
-    "InjectedClass",
-    "InjectionRecord",
-    "base_of",
-    "find_record",
-    "injection_record",
-    "read_config",
-    "start_record",
-]
+__all__ = ["CONFIG_KEY", "LABEL_KEYS", "InjectedClass", "InjectionRecord", "base_of", "start_record"]
 
-# The attribute holds a plain dict, so that the model can be copied and unpickled where timm_inject is not installed.
-RECORD_ATTRIBUTE = "timm_inject_record"
 # Unknown top-level keys of timm's config.json are kept by timm's writer and ignored by its reader.
 CONFIG_KEY = "timm_inject"
 LABEL_KEYS = ("label_names", "label_descriptions")
@@ -57,6 +40,8 @@ class InjectedClass:
         lemmas: The names that were embedded, first the one that was given at the injection; empty in records of older versions.
         settings: Hash of everything but the name that decides the row; a key of `InjectionRecord.probes`.
         row_hash: Hash of the row as it was written, to tell whether it was changed since.
+        rounded_hashes: The same of the row in float16 and in bfloat16; empty in records of older versions.
+        changed: Whether the row is known to be another than was written: it was trained further, or edited.
         leans_on: (seen class, share) of the seen classes that decide the row most, strongest first.
         confidence: Share of its own images that the class is expected to win over all classes, estimated without images, a
             fraction in [0, 1]; None where it was not estimated.
@@ -88,6 +73,8 @@ class InjectedClass:
     sentence: str | None = None
     kind: str | None = None
     sense: str | None = None
+    rounded_hashes: tuple[str, ...] = ()
+    changed: bool = False
 
 
 _CLASS_FIELDS = tuple(item.name for item in fields(InjectedClass))
@@ -108,6 +95,9 @@ class InjectionRecord:
         base_model: Hub id of the model before the first injection, or None where its config names none.
         datasets: Hub ids of the datasets that the base model was trained on, as its tag states them.
         original_labels: The label keys of the config before the first injection; what was missing is None.
+        seen_labels: The label of each seen class as the model came, where some are WordNet ids: the config shows readable ones
+            since the injection. Empty where none is an id.
+        seen_hash: Hash of the seen rows at the last injection, or None in records of older versions.
     """
 
     num_seen: int
@@ -118,6 +108,8 @@ class InjectionRecord:
     base_model: str | None = None
     datasets: tuple[str, ...] = ()
     original_labels: dict[str, Any] | None = None
+    seen_labels: tuple[str, ...] = ()
+    seen_hash: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -170,6 +162,8 @@ def _read_record(data: Mapping[str, Any]) -> InjectionRecord:
         datasets=tuple(_text(value) for value in data.get("datasets", ())),
         # `remove` writes them into the model's config, where no other key of a stranger's may go.
         original_labels=None if labels is None else {key: labels.get(key) for key in LABEL_KEYS},
+        seen_labels=_seen_labels(data.get("seen_labels", ()), num_seen),
+        seen_hash=_text_or_none(data.get("seen_hash")),
     )
 
 
@@ -196,7 +190,22 @@ def _read_class(entry: Mapping[str, Any]) -> InjectedClass:
         sentence=_text_or_none(entry.get("sentence")),
         kind=_text_or_none(entry.get("kind")),
         sense=_text_or_none(entry.get("sense")),
+        rounded_hashes=_texts(entry.get("rounded_hashes", ())),
+        changed=_flag(entry.get("changed", False)),
     )
+
+
+def _seen_labels(values: Any, num_seen: int) -> tuple[str, ...]:
+    labels = _texts(values)
+    if labels and len(labels) != num_seen:
+        raise ValueError(f"{len(labels)} labels of {num_seen} seen classes")
+    return labels
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, got {value!r:.80}")
+    return value
 
 
 def _text(value: object) -> str:
@@ -225,38 +234,11 @@ def _number(value: object, kind: type[_Number]) -> _Number:
     return kind(value)
 
 
-def injection_record(model: nn.Module) -> InjectionRecord:
-    """What was injected into the model, also after saving and loading it.
-
-    Raises:
-        ArgumentValueError: Nothing was injected, or the record is of another format.
-    """
-    record = find_record(unwrap_model(model))
-    if record is None:
-        raise ArgumentValueError(
-            "This model holds no injected classes: nothing was injected, or it was saved without its record (timm's own "
-            "`save_for_hf`; use `timm_inject.save_for_hf`), or loaded from the Hub with a `cache_dir` of its own."
-        )
-    return record
-
-
-def find_record(model: nn.Module) -> InjectionRecord | None:
-    """The same, or None where nothing was injected, or where the head was replaced since."""
-    data = getattr(model, RECORD_ATTRIBUTE, None)
-    if data is None:
-        data = read_config(getattr(model, "pretrained_cfg", None)).get(CONFIG_KEY)
-    if not data:
-        return None
-    record = InjectionRecord.from_dict(data)
-    num_classes = getattr(model, "num_classes", None)
-    return None if isinstance(num_classes, int) and num_classes != record.num_classes else record
-
-
 def start_record(model: nn.Module, num_seen: int) -> InjectionRecord:
     """The record of a model that holds no injected class yet: what is needed to undo, and where the model comes from."""
-    config = getattr(model, "pretrained_cfg", None)
+    config = config_of(model)
     base_model, datasets = base_of(model)
-    labels = {key: config.get(key) for key in LABEL_KEYS} if isinstance(config, Mapping) else dict.fromkeys(LABEL_KEYS)
+    labels = {key: config.get(key) for key in LABEL_KEYS}
     return InjectionRecord(num_seen, (), {}, {}, base_model=base_model, datasets=datasets, original_labels=labels)
 
 
@@ -272,21 +254,3 @@ def base_of(model: nn.Module) -> tuple[str | None, tuple[str, ...]]:
     parts = str(config.get("tag") or "").split("_")
     datasets = tuple(dict.fromkeys(_DATASETS[part] for part in reversed(parts) if part in _DATASETS))
     return (hub_id if isinstance(hub_id, str) and hub_id else None), datasets
-
-
-def read_config(pretrained_cfg: Any) -> dict[str, Any]:
-    """The config.json that the model was loaded with: timm keeps none of its unknown keys on the model."""
-    source = pretrained_cfg if isinstance(pretrained_cfg, Mapping) else {}
-    path: str | None = None
-    if source.get("source") == "local-dir" and source.get("file"):
-        path = str(Path(source["file"]) / "config.json")
-    elif source.get("source") == "hf-hub" and source.get("hf_hub_id"):
-        repository, _, revision = str(source["hf_hub_id"]).partition("@")
-        # timm downloaded the file to load the model, so the cache has it unless it was cleared since.
-        cached = huggingface_hub.try_to_load_from_cache(repository, "config.json", revision=revision or None)
-        path = cached if isinstance(cached, str) else None
-    if path is not None:
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            return content if isinstance(content, dict) else {}
-    return {}

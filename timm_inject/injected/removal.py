@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, ClassNameError, list_some
-from timm_inject.head import find_head, resize_head, unwrap_model
-from timm_inject.injected.record import InjectionRecord, injection_record
-from timm_inject.text import ClassName, label_names_for_config, match_key, resolve_seen_class_names, resolve_unseen_class_names
+from timm_inject.head import describe_model, find_head, resize_head, unwrap_model
+from timm_inject.injected.attachment import injection_record, with_note
+from timm_inject.injected.labels import known_classes, label_list
+from timm_inject.injected.record import InjectionRecord
+from timm_inject.text import ClassName, label_names_for_config, match_key, resolve_unseen_class_names
 
 __all__ = ["remove", "rename"]
 
@@ -46,9 +48,10 @@ def remove(model: nn.Module, names: Iterable[str]) -> nn.Module:
     classes = tuple(replace(entry, index=record.num_seen + position) for position, entry in enumerate(stay))
     left = {entry.settings for entry in classes}
     probes = {key: probe for key, probe in record.probes.items() if key in left}
-    changed = replace(record, classes=classes, probes=probes).to_dict() if stay else None
+    changed = replace(record, classes=classes, probes=probes) if stay else None
+    config |= with_note(unwrap_model(model), changed)
     none = [torch.zeros(0, leaf.row_dim) for leaf in head.leaves]
-    resized: nn.Module = resize_head(model, head, none, kept=kept, config=config, record=changed)
+    resized: nn.Module = resize_head(model, head, none, kept=kept, config=config, record=changed.to_dict() if changed else None)
     return resized
 
 
@@ -76,27 +79,30 @@ def rename(model: nn.Module, names: Mapping[str, str]) -> nn.Module:
     plain = unwrap_model(model)
     record = injection_record(plain)
     positions = _positions(record, _as_list("names", names), "renamed")
-    known = resolve_seen_class_names(plain, record.num_classes)
+    known = known_classes(plain, record, record.num_classes)
     logits = [record.num_seen + position for position in positions]
     # A name that is given up may be taken; its place stays, as the error names logits.
     others = [ClassName("") if logit in set(logits) else entry for logit, entry in enumerate(known)]
     renamed = resolve_unseen_class_names(list(names.values()), others, num_seen=record.num_seen, what="new names cannot be given")
     classes = list(record.classes)
-    for position, logit, entry in zip(positions, logits, renamed, strict=True):
+    for position, entry in zip(positions, renamed, strict=True):
         classes[position] = replace(classes[position], name=entry.name)
-        known[logit] = entry
-    labels = label_names_for_config(known)
-    config = getattr(plain, "pretrained_cfg", None) or {}
-    old_labels = list(config.get("label_names") or labels)
-    shown = dict(config.get("label_descriptions") or {})
-    for logit in logits:
-        shown.pop(old_labels[logit], None)
-    for logit, entry in zip(logits, renamed, strict=True):  # apart from the loop above, as two classes may swap their names
-        shown[labels[logit]] = ", ".join((entry.name, *entry.synonyms))
-    none = [torch.zeros(0, leaf.row_dim) for leaf in head.leaves]
-    changed = replace(record, classes=tuple(classes)).to_dict()
-    same: nn.Module = resize_head(model, head, none, config={"label_names": labels, "label_descriptions": shown}, record=changed)
+    changed = replace(record, classes=tuple(classes))
+    config = _renamed_labels(plain, known, dict(zip(logits, renamed, strict=True)))
+    describe_model(plain, config=config | with_note(plain, changed), record=changed.to_dict())
+    same: nn.Module = head.module
     return same
+
+
+def _renamed_labels(model: nn.Module, known: Sequence[ClassName], renamed: Mapping[int, ClassName]) -> dict[str, Any]:
+    """The labels with other names at some logits; the others stay as they are."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    before = label_list(model) or label_names_for_config(known)
+    entries = [replace(renamed[i], label=None) if i in renamed else ClassName(label) for i, label in enumerate(before)]
+    labels = label_names_for_config(entries)
+    shown = {label: text for label, text in (config.get("label_descriptions") or {}).items() if label in set(labels)}
+    shown |= {labels[logit]: ", ".join((entry.name, *entry.synonyms)) for logit, entry in renamed.items()}
+    return {"label_names": labels, "label_descriptions": shown}
 
 
 def _as_list(argument: str, names: Iterable[str]) -> list[str]:

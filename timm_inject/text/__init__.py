@@ -11,7 +11,14 @@ from timm_inject.text.encoder import (
     resolve_encoder,
 )
 from timm_inject.text.language_model import LanguageModel
-from timm_inject.text.names import ClassName, label_names_for_config, resolve_seen_class_names
+from timm_inject.text.name_files import names_to_mapping, parse_labels, parse_names, read_label_file, read_name_file, split_name
+from timm_inject.text.names import (
+    ClassName,
+    class_from_label,
+    classes_from_labels,
+    label_names_for_config,
+    resolve_seen_class_names,
+)
 from timm_inject.text.new_names import resolve_unseen_class_names
 from timm_inject.text.precomputed import PrecomputedEncoder
 from timm_inject.text.senses import Sense, load_senses
@@ -32,6 +39,8 @@ __all__ = [
     "Sense",
     "SentenceEncoder",
     "TextEncoder",
+    "class_from_label",
+    "classes_from_labels",
     "descriptor_probe",
     "encode_descriptors",
     "identity_of",
@@ -41,9 +50,15 @@ __all__ = [
     "label_set_wnids",
     "load_senses",
     "match_key",
+    "names_to_mapping",
+    "parse_labels",
+    "parse_names",
+    "read_label_file",
+    "read_name_file",
     "resolve_class_texts",
     "resolve_encoder",
     "resolve_seen_class_names",
     "resolve_unseen_class_names",
     "sentences_of",
+    "split_name",
 ]

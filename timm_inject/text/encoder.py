@@ -17,6 +17,7 @@ import torch
 
 from timm_inject.cache import cache_directory, content_key
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, EncoderError, list_some
+from timm_inject.io import expand_user
 from timm_inject.offline import INSTALL_HINT, hub_is_reachable, packaged_encoder_directory
 from timm_inject.text.precomputed import EMBEDDING_SUFFIXES, PrecomputedEncoder
 from timm_inject.text.shipped_embeddings import ShippedEmbeddings, find_shipped_embeddings
@@ -253,7 +254,7 @@ def _full_name(model_id: str) -> str:
 
 
 def _find_folder(folder: Path, device: str | None) -> _Found:
-    folder = folder.expanduser()
+    folder = expand_user(folder)
     if not folder.is_dir():
         raise EncoderError(f"The encoder folder '{folder}' does not exist. Pass a sentence-transformers folder or model id.")
     # None of the embeddings in the package: a folder with the same weights may pool them in another way.

@@ -23,7 +23,7 @@ from timm_inject.errors import (
     TimmInjectError,
     list_some,
 )
-from timm_inject.offline import is_connection_error, said, status_of
+from timm_inject.io import is_connection_error, said, status_of
 from timm_inject.text.encoder import ProgressCallback
 from timm_inject.text.replies import MAX_WORDS, MIN_WORDS, UNKNOWN, read_reply
 from timm_inject.text.senses import load_senses

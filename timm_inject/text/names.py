@@ -19,6 +19,7 @@ __all__ = [
     "ClassName",
     "check_strings",
     "class_from_label",
+    "classes_from_labels",
     "join_with_and",
     "kinds_of_classes",
     "label_names_for_config",
@@ -56,6 +57,8 @@ _UNWRITABLE_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 # "03111_Animalia_Chordata_Aves_Passeriformes_Turdidae_Turdus_merula" the path down to the species.
 _WNID_BEFORE = re.compile(r"(?P<wnid>n\d{8})[\s_:.,;-]+(?P<name>\S.*)")
 _NUMBER_BEFORE = re.compile(r"\d+(?:\s*[._:)-]\s*|\s+)(?P<name>\D.*)")
+# What stands for a space: "electric_guitar", "grizzly+bear".
+_WORD_JOINTS = re.compile(r"_|(?<=\w)\+(?=\w)")
 _KINGDOM = re.compile(r"(?:\d+_)?(?:Animalia|Plantae|Fungi|Chromista|Protozoa|Bacteria|Archaea|Viruses)_")
 
 
@@ -152,7 +155,7 @@ def _names_from_list(names: Iterable[str], num_seen: int) -> list[ClassName]:
         )
     stripped = [name.strip() for name in given]
     raise_name_problems("seen class names cannot be used", unusable_names(stripped, may_be_signs=True), num_seen, "Replace")
-    return _from_labels(stripped)
+    return classes_from_labels(stripped)
 
 
 def _names_from_label_set(label_set: str, num_seen: int) -> list[ClassName]:
@@ -214,7 +217,7 @@ def _names_from_label_names(label_names: Any, label_descriptions: Any, num_seen:
         raise UnknownSeenClassesError(
             f"The `label_names` of the model's config are not all texts. Pass `seen_class_names` ({num_seen} names in logit order)."
         )
-    return _from_labels(labels, label_descriptions if isinstance(label_descriptions, Mapping) else {})
+    return classes_from_labels(labels, label_descriptions if isinstance(label_descriptions, Mapping) else {})
 
 
 def _in_index_order(label_names: Mapping[Any, Any], num_seen: int) -> list[Any]:
@@ -229,8 +232,11 @@ def _in_index_order(label_names: Mapping[Any, Any], num_seen: int) -> list[Any]:
     return [by_index[str(index)] for index in range(num_seen)]
 
 
-def _from_labels(labels: Sequence[str], descriptions: Mapping[str, Any] | None = None) -> list[ClassName]:
-    """Make the classes of a head; numbers before the names are taken off where every label has one."""
+def classes_from_labels(labels: Sequence[str], descriptions: Mapping[str, Any] | None = None) -> list[ClassName]:
+    """Make the classes of a head from its labels, and what the config says about them by label.
+
+    Numbers before the names are taken off where every label has one.
+    """
     numbered = all(_NUMBER_BEFORE.fullmatch(label.strip()) or _KINGDOM.match(label.strip()) for label in labels)
     return [class_from_label(label, (descriptions or {}).get(label), numbered=numbered) for label in labels]
 
@@ -263,11 +269,11 @@ def _name_in_label(label: str, numbered: bool) -> str:
         return " ".join(label.split("_")[-2:])
     found = _NUMBER_BEFORE.fullmatch(label) if numbered else None
     name = found["name"] if found else label
-    spaced = " ".join(name.replace("_", " ").split()) or name
+    spaced = " ".join(_WORD_JOINTS.sub(" ", name).split()) or name
     if "/" in name and not load_senses().find(spaced):
         steps = [step for step in spaced.split("/") if len(step.strip()) > 1]
         ends = [" ".join(steps[-count:]) for count in (2, 1) if len(steps) >= count]
-        return next((end for end in ends if load_senses().find(end)), spaced)
+        return next((end for end in ends if load_senses().find(end)), " ".join(steps) if name.startswith("/") else spaced)
     return spaced
 
 

@@ -34,10 +34,10 @@ def resolve_unseen_class_names(
 
     Names are stripped and otherwise kept as they are. Two names are the same class where they differ only in case,
     accents, underscores, hyphens or possessives, or in a plural or a space that can be undone without doubt
-    (`Senses.word_key`), or where both are taken in the same sense. A synonym of a seen class that means something else on its
-    own is no clash: "hedgehog" is one of WordNet's words for the porcupine, and an animal of its own. Another sense of a word that
-    the model knows needs a hint, which makes it another name: "mouse (rodent)". A WordNet id stands for its sense, and is shown as
-    the first lemma.
+    (`Senses.word_key`), or where a new one is taken in the sense of one that the model has. A synonym of a seen class that means
+    something else on its own is no clash: "hedgehog" is one of WordNet's words for the porcupine, and an animal of its own.
+    Another sense of a word that the model knows needs a hint, which makes it another name: "mouse (rodent)"; so does a kind of a
+    class that it knows: "pizza (with pineapple)". A WordNet id stands for its sense, and is shown as the first lemma.
 
     Args:
         unseen_class_names: Names, or a mapping name -> description (None for no description).
@@ -126,19 +126,20 @@ def _own_key(entry: ClassName) -> str:
 
 
 def _further_keys(entry: ClassName, kinds: frozenset[str]) -> list[str]:
-    """What else a new class may be known by: the sense that is taken, unless the user describes another thing."""
+    """What else a new class may be known by: the sense that is taken, unless its hint or the user describes another thing."""
     keys = [] if entry.sense else [match_key(entry.name)]
-    if not entry.description and (sense := sense_of_class(entry, kinds)):
+    sense = None if entry.description else sense_of_class(entry, kinds)
+    if sense and not load_senses().says_more(entry.name, sense):
         keys.append(sense.key)
     return keys
 
 
 def _positions_by_key(seen: Sequence[ClassName], kinds: frozenset[str]) -> dict[str, list[int]]:
-    """Index the known classes by their names, labels and senses."""
+    """Index the known classes by their names, labels and senses; what the config describes has not for certain its usual sense."""
     positions: dict[str, list[int]] = {}
     senses = load_senses()
     for position, entry in enumerate(seen):
-        sense = sense_of_class(entry, kinds)
+        sense = entry.sense if entry.description else sense_of_class(entry, kinds)
         names = [entry.name, *([entry.label] if entry.label else []), *_safe_synonyms(entry, sense, kinds)]
         keys = {match_key(name) for name in names} | ({sense.key} if sense else set())
         if entry.sense is None:

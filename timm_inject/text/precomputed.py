@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError, EncoderError, SaveError, list_some
+from timm_inject.io import expand_user, written_beside
 from timm_inject.text.vectors import as_matrix
 
 __all__ = ["EMBEDDING_SUFFIXES", "PrecomputedEncoder"]
@@ -97,14 +97,12 @@ class PrecomputedEncoder:
         Raises:
             SaveError: The file cannot be written.
         """
-        target = Path(path).expanduser()
+        target = expand_user(path)
         metadata = {"name": self.name, _TEXTS: json.dumps(list(self._position))}
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".saving-") as temporary:
-                whole = Path(temporary) / target.name
+            with written_beside(target) as whole:
                 save_file({_TENSOR: self._embeddings}, whole, metadata=metadata)
-                whole.replace(target)
         except (OSError, SafetensorError) as error:
             raise SaveError(f"The embeddings could not be saved to '{target}': {error}. Choose another place.") from error
 
@@ -120,7 +118,7 @@ class PrecomputedEncoder:
         Raises:
             EncoderError: There is no such file, or it holds something else.
         """
-        file = Path(path).expanduser()
+        file = expand_user(path)
         try:
             texts, embeddings, own_name = _read_npz(file) if file.suffix == ".npz" else _read_safetensors(file)
             return PrecomputedEncoder(texts, embeddings, name=name or own_name or file.name)

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import functools
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from timm.data.imagenet_info import ImageNetInfo
 
-__all__ = ["Synset", "label_set_wnids", "read_synsets", "top_kind"]
+__all__ = ["Synset", "Synsets", "label_set_wnids", "read_synsets", "top_kind"]
 
 # timm has no list of all synsets, but together these two label sets hold every one that it has words for.
-_LABEL_SETS_WITH_ALL_SYNSETS = ("imagenet-21k-goog", "imagenet-22k-ms")
-# WordNet numbers its nouns field by field, so the number of a synset tells what it is about. Source: Fellbaum (ed.), "WordNet: An
-# Electronic Lexical Database", 1998; ids are byte offsets of WordNet 3.0's noun file.
+_LABEL_SETS_WITH_ALL_SYNSETS = ("imagenet-21k-goog", "imagenet-1k")
+# WordNet numbers its nouns field by field, so the number of a synset tells what it is about; None is no thing. Source: Fellbaum
+# (ed.), "WordNet: An Electronic Lexical Database", 1998; ids are byte offsets of WordNet 3.0's noun file.
 _FIELDS = (
-    (range(1_300_000, 2_665_985), "animal"),
-    (range(2_665_985, 4_700_000), "object"),
-    (range(7_550_000, 7_970_000), "food"),
-    (range(9_190_000, 9_500_000), "place"),
-    (range(9_600_000, 10_900_000), "person"),
-    (range(11_530_000, 13_252_000), "plant"),
+    ("n01300000", "animal"),
+    ("n02665985", "object"),
+    ("n04700000", None),
+    ("n07550000", "food"),
+    ("n07970000", None),
+    ("n09190000", "place"),
+    ("n09500000", None),
+    ("n09600000", "person"),
+    ("n10900000", None),
+    ("n11530000", "plant"),
+    ("n13252000", None),
 )
+_FIELD_STARTS = [start for start, _ in _FIELDS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +46,38 @@ class Synset:
     definition: str
 
 
+class Synsets(Mapping[str, Synset]):
+    """Synsets by id; each is made when it is asked for, as most of them never are.
+
+    Args:
+        lemmas: Id -> the words as timm writes them, "tabby, tabby cat"; of equally good meanings, this order counts.
+        definition: Gives the definition of an id.
+    """
+
+    def __init__(self, lemmas: Mapping[str, str], definition: Callable[[str], str]) -> None:
+        self._lemmas = lemmas
+        self._definition = definition
+
+    def __getitem__(self, wnid: str) -> Synset:
+        return Synset(wnid, self.lemmas(wnid), self._definition(wnid))
+
+    def __contains__(self, wnid: object) -> bool:
+        return wnid in self._lemmas
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lemmas)
+
+    def __len__(self) -> int:
+        return len(self._lemmas)
+
+    def lemmas(self, wnid: str) -> tuple[str, ...]:
+        """The words for a synset, the usual one first."""
+        return tuple(self._lemmas[wnid].split(", "))
+
+
 @functools.cache
-def read_synsets() -> dict[str, Synset]:
-    """The synsets that timm ships by id, those of things that people photograph first; read once in a process.
+def read_synsets() -> Synsets:
+    """The synsets that timm ships, those of things that people photograph first; read once in a process.
 
     timm's public `ImageNetInfo` gives all of it, so neither its data files nor its private attributes are touched.
     """
@@ -49,7 +86,13 @@ def read_synsets() -> dict[str, Synset]:
     pictured = frozenset(label_set_wnids("imagenet-12k"))
     wnids = {*info.label_names(), *label_set_wnids(second)}
     ordered = sorted(wnids, key=lambda wnid: (top_kind(wnid) is None, wnid not in pictured, wnid))
-    return {wnid: _read_synset(info, wnid) for wnid in ordered}
+
+    def definition(wnid: str) -> str:
+        lemmas: str = info.label_name_to_description(wnid)
+        detailed: str = info.label_name_to_description(wnid, detailed=True)
+        return detailed.removeprefix(f"{lemmas}: ")
+
+    return Synsets({wnid: info.label_name_to_description(wnid) for wnid in ordered}, definition)
 
 
 @functools.cache
@@ -60,11 +103,5 @@ def label_set_wnids(label_set: str) -> tuple[str, ...]:
 
 def top_kind(wnid: str) -> str | None:
     """The first step of a synset's kind as far as its number tells; None for what is no thing."""
-    number = int(wnid[1:])
-    return next((kind for numbers, kind in _FIELDS if number in numbers), None)
-
-
-def _read_synset(info: ImageNetInfo, wnid: str) -> Synset:
-    lemmas = info.label_name_to_description(wnid)
-    detailed = info.label_name_to_description(wnid, detailed=True)
-    return Synset(wnid, tuple(lemmas.split(", ")), detailed.removeprefix(f"{lemmas}: "))
+    field = bisect_right(_FIELD_STARTS, wnid) - 1
+    return _FIELDS[field][1] if field >= 0 else None

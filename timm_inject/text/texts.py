@@ -3,7 +3,7 @@
 Seen and unseen classes go through the same rule, because a mapper that learned from one kind of text predicts badly from another.
 A class has, as far as they exist: timm's definition of its sense, or what the model's config says about its label; the lexicon's
 sentence on what a photo of it shows; the texts that the user wrote for it, beside these; and its kind, the lexicon's or that of
-the last word of a name that nobody knows ("electric scooter" is a scooter).
+the last word of a name that nobody knows ("flying scooter" is a scooter).
 """
 
 from __future__ import annotations
@@ -81,11 +81,10 @@ class ClassText:
         """
         if not self.descriptions:
             return f"{self.name} (no description)"
-        more = len(self.descriptions) - 1
+        more = f" (and {len(self.descriptions) - 1} more)" if len(self.descriptions) > 1 else ""
         origin = ", ".join(part for part in (self.source, self.kind, self.wnid) if part)
-        others = "; ".join(f"or {other.names[0]} ({other.kind or other.wnid})" for other in self.alternatives)
-        counted = f" (and {more} more)" if more else ""
-        return f"{self.name}: {self.descriptions[0]}{counted} ({origin}{'; ' + others if others else ''})"
+        others = [f"or {other.names[0]} ({other.kind or other.wnid})" for other in self.alternatives]
+        return f"{self.name}: {self.descriptions[0]}{more} ({'; '.join([origin, *others])})"
 
 
 def resolve_class_texts(
@@ -144,7 +143,7 @@ def _text_of(entry: ClassName, from_user: tuple[str, ...], look_up: bool, kinds:
         return ClassText(entry.name, (entry.name,), user_texts=user_texts, source="user" if user_texts else "none")
     found = (chosen,) if chosen else (entry.sense,) if entry.sense else senses.find(entry.name, kinds)
     sense = found[0] if found else None
-    definition = (sense.definition if sense else None) or (None if entry.description in user_texts else entry.description)
+    definition = _definition(entry, sense, chosen, user_texts)
     kind = sense.kind if sense else senses.kind_of_hint(entry.name)
     if sense is None and kind is None and (noun := senses.head_noun(entry.name, kinds)):
         kind = noun.kind
@@ -161,6 +160,13 @@ def _text_of(entry: ClassName, from_user: tuple[str, ...], look_up: bool, kinds:
     )
 
 
+def _definition(entry: ClassName, sense: Sense | None, chosen: Sense | None, user_texts: Sequence[str]) -> str | None:
+    """Timm's, where the sense is certain; else what the config says of this very label; else timm's of the likeliest sense."""
+    from_config = None if entry.description in user_texts else entry.description
+    from_timm = sense.definition if sense else None
+    return from_timm or from_config if chosen or entry.sense else from_config or from_timm
+
+
 def _source(user_texts: Sequence[str], sense: Sense | None, definition: str | None) -> TextSource:
     if user_texts:
         return "user"
@@ -168,7 +174,7 @@ def _source(user_texts: Sequence[str], sense: Sense | None, definition: str | No
         return "lexicon"
     if definition is None:
         return "none"
-    return "timm" if sense and sense.definition else "config"
+    return "timm" if sense and sense.definition == definition else "config"
 
 
 def _add_written(texts: Sequence[ClassText], write: Callable[[list[str]], Sequence[str]]) -> list[ClassText]:
