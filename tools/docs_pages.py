@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.resources
 import os
 import re
 import shutil
@@ -13,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from safetensors.torch import save
@@ -66,7 +66,8 @@ class Block:
 
 def read_blocks(page: str) -> list[Block]:
     """All fenced blocks of a page, in order."""
-    content, blocks, end = page_text(page), [], 0
+    content, end = page_text(page), 0
+    blocks: list[Block] = []
     for match in _FENCE.finditer(content):
         start = match.start("text")
         follows = bool(blocks) and not content[end : match.start()].strip()
@@ -169,7 +170,7 @@ def _put_files(folder: Path) -> None:
 
 
 def packaged_file(package: str, file: str) -> Path:
-    return Path(find_spec(package).submodule_search_locations[0]) / file
+    return Path(str(importlib.resources.files(package))) / file
 
 
 def masked(text: str) -> str:
