@@ -26,7 +26,6 @@ from tools.docs_pages import (
     Reader,
     command_lines,
     figures,
-    is_known,
     masked,
     outputs,
     page_text,
@@ -112,7 +111,7 @@ def test_commands_parse():
     blocks = [block for page in PAGES for block in read_blocks(page) if block.language == "sh"]
     lines = [line for block in blocks for line in command_lines(block)]
     inline = [text for text in re.findall(r"`timm-inject ([^`…]+)`", ALL_TEXT) if " " in text and "COMMAND" not in text]
-    lines += [line for text in inline if is_known(line := f"timm-inject {text}")]
+    lines += [f"timm-inject {text}" for text in inline]
     assert len(lines) > 20
     for line in lines:
         # Figures stand for N, so that an option of that type takes it.
