@@ -41,7 +41,7 @@ from timm_inject.injected import (
 )
 from timm_inject.mappers import MIN_CLASSES, FittedMapper, create_mapper
 from timm_inject.problem import Problem, pose_problem
-from timm_inject.text import Descriptions, EncoderSource, ProgressCallback, encode_descriptors
+from timm_inject.text import Descriptions, EncoderSource, ProgressCallback, encode_descriptors, match_key
 from timm_inject.version import installed_versions
 
 __all__ = ["inject"]
@@ -243,7 +243,13 @@ def _warn_of_texts(problem: Problem) -> None:
             WeakClassWarning,
             stacklevel=3,
         )
-    ambiguous = [(text, other) for text in texts if text.sense for other in text.alternatives[:1] if other.sentence]
+    # A hint has told which one is meant.
+    ambiguous = [
+        (text, other)
+        for text in texts
+        for other in text.alternatives[:1]
+        if other.sentence and match_key(text.name) in map(match_key, other.names)
+    ]
     if ambiguous:
         shown = list_some(f"{text.name!r} is taken as {text.kind}, not as {other.names[0]!r}" for text, other in ambiguous)
         warnings.warn(

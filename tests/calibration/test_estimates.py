@@ -123,11 +123,11 @@ def test_doubts_have_figures_only_where_these_rank(ranks, expected):
 def test_inject_warns_in_words(small_model):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", WeakClassWarning)
-        inject(small_model, ["okapi", "electric scooter"], encoder=WordEncoder())
+        inject(small_model, ["okapi", "zorbulator"], encoder=WordEncoder())
     record, messages = injection_record(small_model), [str(entry.message) for entry in caught]
     known = f"The head knows {len(NAMES)} classes, and a mapper learns little from fewer than 25. "
     assert any(text.startswith(f"{known}Hidden in turn, they reach a harmonic mean of ") for text in messages)
-    assert any(text.startswith("No description was found for 1 of 2 new classes: 'electric scooter'.") for text in messages)
+    assert any(text.startswith("No description was found for 1 of 2 new classes: 'zorbulator'.") for text in messages)
     assert [entry.confidence for entry in record.classes] == [None, None]
     for entry in record.classes:
         assert entry.warning is None or any(f"{entry.name!r} ({entry.warning})" in text for text in messages)
