@@ -396,3 +396,11 @@ def test_the_defaults_work_on_a_head_of_12_thousand_classes() -> None:
     inject(model, ["my own gadget", "another gadget"], encoder=HashEncoder(), descriptions=None)
     assert torch.equal(model.fc.weight[:-2], seen)
     assert model.fc.weight.isfinite().all()
+
+
+def test_names_with_two_senses_and_names_of_one_sense_are_told(small_model):
+    with pytest.warns(InjectionWarning) as caught:
+        inject(small_model, ["mouse", "sofa", "couch"], encoder=WordEncoder(), mapper="ridge")
+    messages = [str(entry.message) for entry in caught if entry.category is InjectionWarning]
+    assert any("1 of 3 names have two likely senses: 'mouse' is taken as animal/mammal" in text for text in messages)
+    assert any("New classes mean the same and will share their images: 'sofa' and 'couch'." in text for text in messages)

@@ -258,6 +258,18 @@ def _warn_of_texts(problem: Problem) -> None:
             InjectionWarning,
             stacklevel=3,
         )
+    twins: dict[str, list[str]] = {}
+    for text in texts:
+        if text.sense and not text.user_texts:
+            twins.setdefault(text.sense.key, []).append(text.name)
+    same = [names for names in twins.values() if len(names) > 1]
+    if same:
+        shown = list_some(" and ".join(map(repr, names)) for names in same)
+        warnings.warn(
+            f"New classes mean the same and will share their images: {shown}. Keep one of them, or describe what tells them apart.",
+            InjectionWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_weak(record: InjectionRecord, problem: Problem) -> None:
