@@ -101,12 +101,12 @@ def _held_text(model: nn.Module, held: Sequence[tuple[str, nn.Module]]) -> str:
     names = [f"`{as_attribute('model', path)}`" for path, _ in classifying or held]
     if not classifying:
         return (
-            f"It holds a timm model, {names[0]}, that has no classifier (`num_classes=0`), and classifies by layers of its own. "
+            f"It wraps a timm model, {names[0]}, that has no classifier (`num_classes=0`), and classifies by layers of its own. "
             "Give the timm model the classifier: create it with `num_classes`, copy or train the weights there, and pass it."
         )
-    text = f"It holds a timm model: pass {names[0]}"
     if len(names) > 1:
-        return f"It holds {len(names)} timm models: pass one of {list_some(names)}."
+        return f"It wraps {len(names)} models that do: pass one of them, {list_some(names)}."
+    text = f"It wraps a model that does: pass {names[0]}"
     config = getattr(model, "config", None)
     if _speaks_of_injection(config):
         where = getattr(model, "name_or_path", None) or "FOLDER"
@@ -139,8 +139,8 @@ def no_leaf_text(model: nn.Module, found: object) -> str:
     """The classifier holds no layer that we know how to resize."""
     return (
         f"{label(model)} has a classifier of type {type_name(found)}; a plain nn.Linear or 1x1 nn.Conv2d with one row a class is "
-        "expected, alone, last in an nn.Sequential, inside one of timm's own heads, or in a head of your own that has no "
-        f"parameters beside its layers'. {_suggest_linear()}"
+        f"expected, alone, last in an nn.Sequential, or inside one of timm's own heads. {_suggest_linear()} A head of your own "
+        "will do where the layer is the only one as wide, and nothing but its layers has parameters."
     )
 
 
