@@ -328,7 +328,7 @@ def test_every_benchmark_describes_itself(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
-    names = re.findall(r"^ {4}([\w-]+) ", capsys.readouterr().out, re.MULTILINE)
+    names = re.findall(r"^ {4}([\w-]+)", capsys.readouterr().out, re.MULTILINE)
     assert {"cub", "sun", "awa2", "imagenet", "words", "estimates", "self-score", "transfer", "synthetic", "speed"} <= set(names)
     for name in names:
         with pytest.raises(SystemExit) as caught:
