@@ -6,7 +6,7 @@ rows are hard to predict, or as many classes drawn at random, where they are eas
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -18,9 +18,8 @@ from benchmarks.images import add_head_options, load_heads
 from benchmarks.plots import plot_self_score
 from benchmarks.report import markdown_table
 from benchmarks.results import Result, Setting, select
-from benchmarks.scores import zero_shot_scores
 from benchmarks.session import Session, add_plots_option
-from benchmarks.units import Problem, Unit, without_cache
+from benchmarks.units import Problem, Unit, score, without_cache
 from timm_inject.calibration import calibrate_rows, estimate_names
 from timm_inject.errors import ArgumentValueError
 from timm_inject.images import accuracy_by_class
@@ -55,10 +54,10 @@ def run(options: argparse.Namespace) -> None:
     results = [r for benchmark in benchmarks for r in select(session.store, data=benchmark.data, part="groups")]
     good = [result for result in results if not result.error]
     told, plots = [], []
-    for score, name in (("zsl_accuracy", "T1"), ("unseen_accuracy", "u")):
-        points = estimate_points(good, score)
+    for kind, name in (("zsl_accuracy", "T1"), ("unseen_accuracy", "u")):
+        points = estimate_points(good, kind)
         file = f"estimates-{name}.png"
-        correlation = plot_self_score(points, options.output / file, title="Estimates for groups of names", name=name)
+        correlation = plot_self_score(points, options.output / file, title="Estimates for groups of names")
         if correlation is not None:
             error = sum(abs(own - real) for _, own, real in points) / len(points)
             plots.append(file)
@@ -92,15 +91,12 @@ def class_groups(names: Sequence[ClassName], size: int, num_random: int, seed: i
 
 def estimate_units(benchmark: HeldOutBenchmark, groups: Sequence[ClassGroup], seed: int) -> Iterator[Unit]:
     """One unit a group, by the default mapper, calibrated for the best harmonic mean."""
-    head, texts = benchmark.head, "lemma"
-    for number, group in enumerate(groups):
-        num_seen = len(head.rows) - len(group.classes)
-        setting = Setting(
-            "imagenet", "groups", group.kind, texts, "icis", "harmonic", seed, head.name, number, num_seen, benchmark.data
-        )
-        problem = partial(benchmark.hide, texts, group.classes)
-        label = f"{head.name}, {len(group.classes)} {group.kind} classes, group {number}"
-        yield Unit(label, (setting,), partial(_measure, problem, setting))
+    name, data = benchmark.head.name, benchmark.data
+    for number, (kind, classes) in enumerate(groups):
+        num_seen = len(benchmark.head.rows) - len(classes)
+        setting = Setting("imagenet", "groups", kind, "lemma", "icis", "harmonic", seed, name, number, num_seen, data)
+        problem = partial(benchmark.hide, "lemma", classes)
+        yield Unit(f"{name}, {len(classes)} {kind} classes, group {number}", (setting,), partial(_measure, problem, setting))
 
 
 def _measure(problem: Callable[[], Problem], setting: Setting) -> list[Result]:
@@ -109,14 +105,13 @@ def _measure(problem: Callable[[], Problem], setting: Setting) -> list[Result]:
     with without_cache():
         calibrated = calibrate_rows(fitted, fitted.mapper.predict_rows(posed.unseen_descriptors), setting.calibration)
         foretold = estimate_names(fitted, posed.unseen_descriptors, calibrated.rows)
-    logits, num_seen = posed.logits(calibrated.rows), len(posed.rows)
-    scores, _ = zero_shot_scores(logits, posed.target, num_seen)
-    real = accuracy_by_class(logits.argmax(1), posed.target)
+    result, num_seen = score(posed, calibrated.rows, setting), len(posed.rows)
+    real = accuracy_by_class(posed.logits(calibrated.rows).argmax(1), posed.target)
     has_photo = [index for index in range(len(calibrated.rows)) if num_seen + index in real]
     truth = torch.tensor([real[num_seen + index] for index in has_photo])
     accuracy, zsl_accuracy = foretold.accuracy[has_photo], foretold.zsl_accuracy[has_photo]
     own = {"zsl_accuracy": zsl_accuracy.mean().item(), "unseen_accuracy": accuracy.mean().item()}
-    return [Result(setting, scores=asdict(scores), self_score=own, notes=_count_bins(accuracy, truth))]
+    return [replace(result, curve=(), self_score=own, notes=_count_bins(accuracy, truth))]
 
 
 def _count_bins(foretold: Tensor, truth: Tensor) -> dict[str, float]:

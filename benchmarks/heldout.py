@@ -271,5 +271,5 @@ def _plot(results: Sequence[Result], folder: Path) -> list[str]:
         made[curves] = plot_seen_unseen(select(table, head=head), folder / curves, title=f"{head}, {told}")
     for score, name in (("harmonic_mean", "H"), ("zsl_accuracy", "T1")):
         file, points = f"self-score-{name}.png", self_score_points(results, score)
-        made[file] = plot_self_score(points, folder / file, title="Self-score and truth", name=name) is not None
+        made[file] = plot_self_score(points, folder / file, title="Self-score and truth") is not None
     return [file for file, is_there in made.items() if is_there]

@@ -5,7 +5,6 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +114,7 @@ def read_labelled_images(model: nn.Module, folder: Path) -> tuple[list[Path], Te
     if (folder / _LABELS_FILE).is_file():
         pairs = _from_csv(folder, find_head(model).num_classes)
     else:
-        dataset: Any = folder_dataset(model, folder)
+        dataset = folder_dataset(model, folder)
         pairs = [(Path(file), dataset.target_transform(position)) for file, position in dataset.samples]
     return [file for file, _ in pairs], torch.tensor([label for _, label in pairs], dtype=torch.int64)
 

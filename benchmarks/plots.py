@@ -95,14 +95,13 @@ def plot_curve_by_seen_classes(results: Sequence[Result], path: Path, *, title: 
     return True
 
 
-def plot_self_score(points: Sequence[tuple[str, float, float]], path: Path, *, title: str, name: str) -> float | None:
+def plot_self_score(points: Sequence[tuple[str, float, float]], path: Path, *, title: str) -> float | None:
     """Self-score against real score, a colour a head or dataset and a marker a text.
 
     Args:
         points: ("head, text", self-score, real score), fractions in [0, 1].
-        path: The picture.
+        path: The picture; its name ends with "-" and what is scored.
         title: Over it.
-        name: What is scored, for the axes.
 
     Returns:
         Spearman's rank correlation; None, and no picture, for fewer than 3 points.
@@ -111,6 +110,7 @@ def plot_self_score(points: Sequence[tuple[str, float, float]], path: Path, *, t
         return None
     from scipy.stats import spearmanr
 
+    name = path.stem.rpartition("-")[2]
     correlation = float(spearmanr([point[1] for point in points], [point[2] for point in points]).statistic)
     title = f"{title}\nSpearman's rank correlation {correlation:.2f}, n = {len(points)}"
     labels = (f"{name}, estimated without images, percent", f"{name}, measured on photos, percent")

@@ -19,7 +19,7 @@ from timm_inject.images.evaluation import gzsl_scores
 from timm_inject.text import resolve_encoder
 
 # How many names are added at once, and how many draws of names are averaged: few names have few photos.
-_DRAWS = {1: 40, 3: 20, 10: 8, 50: 4, 200: 3}
+_DRAWS = {1: 20, 3: 10, 10: 6, 50: 3, 200: 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from timm_inject.images import accuracy_by_class, harmonic_mean, harmonic_means, mean_accuracy
+from timm_inject.images import accuracy_by_class, harmonic_means, mean_accuracy
+from timm_inject.images.evaluation import gzsl_scores
 
 _TOP = 5
 
 
 @dataclass(frozen=True, slots=True)
 class SeenUnseenCurve:
-    """What every offset on the new classes' logits would give.
-
-    Attributes:
-        unseen: (num_points,) unseen accuracy, rising from 0.
-        seen: (num_points,) seen accuracy, falling to 0.
-    """
+    """What every offset on the new classes' logits would give: (num_points,) accuracies, unseen from 0 up and seen down to 0."""
 
     unseen: Tensor
     seen: Tensor
@@ -91,24 +87,22 @@ def zero_shot_scores(logits: Tensor, target: Tensor, num_seen: int) -> tuple[Zer
         The scores, and the curve behind `area`; no curve where seen or new classes have no image.
     """
     is_new = target >= num_seen
-    predicted = _first_argmax(logits)
-    by_class = accuracy_by_class(predicted, target)
-    seen = mean_accuracy({index: value for index, value in by_class.items() if index < num_seen})
-    unseen = mean_accuracy({index: value for index, value in by_class.items() if index >= num_seen})
-    has_both = seen is not None and unseen is not None
-    curve = seen_unseen_curve(logits, target, num_seen) if has_both else None
+    predicted, among_new = _first_argmax(logits), _first_argmax(logits[:, num_seen:]) + num_seen
+    names = [str(index) for index in range(logits.shape[1])]
+    plain = gzsl_scores(predicted, among_new, target, names=names, num_seen=num_seen)
+    curve = None if plain.harmonic_mean is None else seen_unseen_curve(logits, target, num_seen)
     new_logits, new_target = logits[is_new, num_seen:], target[is_new] - num_seen
     is_top = (new_logits > new_logits.gather(1, new_target[:, None])).sum(1) < _TOP
     scores = ZeroShotScores(
-        zsl_accuracy=mean_accuracy(accuracy_by_class(_first_argmax(new_logits), new_target)) if len(new_target) else None,
+        zsl_accuracy=plain.zsl_accuracy,
         zsl_top5=mean_accuracy(accuracy_by_class(torch.where(is_top, new_target, -1), new_target)),
-        unseen_accuracy=unseen,
-        seen_accuracy=seen,
-        harmonic_mean=None if seen is None or unseen is None else harmonic_mean(seen, unseen),
+        unseen_accuracy=plain.unseen_accuracy,
+        seen_accuracy=plain.seen_accuracy,
+        harmonic_mean=plain.harmonic_mean,
         area=curve.area if curve else None,
         best_harmonic_mean=curve.best_harmonic_mean if curve else None,
         image_accuracy=(predicted == target).double().mean().item(),
-        moved_share=(predicted[~is_new] >= num_seen).double().mean().item() if not is_new.all() else None,
+        moved_share=plain.moved_share,
     )
     return scores, curve
 

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     for score, name in (("zsl_accuracy", "T1"), ("harmonic_mean", "H")):
         points = self_score_points(results, score)
         file = options.output / f"self-score-{name}.png"
-        correlation = plot_self_score(points, file, title="Does the self-score foretell the real score?", name=name)
+        correlation = plot_self_score(points, file, title="Does the self-score foretell the real score?")
         summary[name] = {"points": len(points), "rank_correlation": correlation}
         plots += [file] if correlation is not None else []
     shown = [

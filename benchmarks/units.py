@@ -117,7 +117,7 @@ def _measure_raw(problem: Problem, mapper: Mapper, setting: Setting) -> Result:
     start = time.perf_counter()
     mapper.fit(problem.seen_descriptors[kept], problem.rows[kept], seed=setting.seed, unseen_descriptors=unseen)
     seconds = time.perf_counter() - start
-    return replace(_score(problem, mapper.predict_rows(problem.unseen_descriptors), setting), seconds={"fit": seconds})
+    return replace(score(problem, mapper.predict_rows(problem.unseen_descriptors), setting), seconds={"fit": seconds})
 
 
 def _measure_calibrations(problem: Problem, settings: Sequence[Setting], progress: ProgressCallback | None) -> Iterator[Result]:
@@ -133,10 +133,11 @@ def _measure_calibrations(problem: Problem, settings: Sequence[Setting], progres
         with without_cache():
             calibrated = calibrate_rows(fitted, new_rows, None if setting.calibration == "none" else setting.calibration)
         seconds = fit_seconds | {"predict": shared + time.perf_counter() - start}
-        yield replace(_score(problem, calibrated.rows, setting), self_score=calibrated.self_score, seconds=seconds)
+        yield replace(score(problem, calibrated.rows, setting), self_score=calibrated.self_score, seconds=seconds)
 
 
-def _score(problem: Problem, new_rows: Tensor, setting: Setting) -> Result:
+def score(problem: Problem, new_rows: Tensor, setting: Setting) -> Result:
+    """What the rows do on the images."""
     scores, curve = zero_shot_scores(problem.logits(new_rows), problem.target, len(problem.rows))
     points = () if curve is None else curve.points(_CURVE_POINTS)
     return Result(setting, scores=asdict(scores), curve=points, notes=problem.notes)

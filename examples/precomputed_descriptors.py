@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 import timm_inject
 from timm_inject.offline import load_model, packaged_encoder_directory
+from timm_inject.text import names_to_mapping, read_name_file
 
 
 def embed(model_id: str, texts: list[str], processes: int) -> object:
@@ -26,15 +27,14 @@ def embed(model_id: str, texts: list[str], processes: int) -> object:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", type=Path, help="a file with one name a line")
+    parser.add_argument("names", type=Path, help="a file with one 'name' or 'name: description' a line")
     parser.add_argument("folder", type=Path, help="where the patched model and the embeddings are saved")
     parser.add_argument("--model", default="tf_efficientnet_lite0", help="what timm.create_model takes")
     parser.add_argument("--encoder", default=str(packaged_encoder_directory() or timm_inject.DEFAULT_ENCODER))
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
 
-    lines = options.names.read_text(encoding="utf-8").splitlines()
-    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = names_to_mapping(read_name_file(options.names))
     model = load_model(options.model)
 
     texts = timm_inject.texts_to_encode(model, names)  # of the seen classes and of the new ones

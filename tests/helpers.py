@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,14 @@ def make_record(*entries: dict[str, Any], **changes: Any) -> InjectionRecord:
     return dataclasses.replace(record, **changes)
 
 
-def run_command(capsys, *arguments):
+def run_command(capsys: Any, *arguments: object, main: Callable[[list[str]], int] = main) -> tuple[int, str, str]:
+    """Exit code, output and error stream of a command line."""
     code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def run_benchmark(capsys: Any, *arguments: object) -> tuple[int, str, str]:
+    from benchmarks.__main__ import main  # which takes a while, and needs the extra `benchmark`
+
+    return run_command(capsys, *arguments, main=main)

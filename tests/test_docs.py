@@ -26,7 +26,6 @@ from tools.docs_pages import (
     Reader,
     command_lines,
     figures,
-    is_known,
     masked,
     outputs,
     page_text,
@@ -70,6 +69,7 @@ def _check_output(where, shown, printed):
 RUNNING = [page for page in PAGES if any(block.language in ("python", "sh") for block in read_blocks(page))]
 
 
+@pytest.mark.slow
 @needs_offline
 @pytest.mark.parametrize("page", RUNNING)
 def test_examples_run_and_print_what_the_page_shows(page, reader, done):
@@ -112,8 +112,8 @@ def test_commands_parse():
     blocks = [block for page in PAGES for block in read_blocks(page) if block.language == "sh"]
     lines = [line for block in blocks for line in command_lines(block)]
     inline = [text for text in re.findall(r"`timm-inject ([^`…]+)`", ALL_TEXT) if " " in text and "COMMAND" not in text]
-    lines += [line for text in inline if is_known(line := f"timm-inject {text}")]
-    assert len(lines) > 20
+    lines += [f"timm-inject {text}" for text in inline]
+    assert len(lines) > 15
     for line in lines:
         # Figures stand for N, so that an option of that type takes it.
         words = ["1" if word == "N" else word for word in shlex.split(line)[1:]]
@@ -148,8 +148,7 @@ def test_other_shell_lines_name_what_exists():
     assert [extra for extra in re.findall(r"pip install \"\.\[(\w+)\]\"", shell) if f"\n{extra} = [" not in pyproject] == []
     assert [file for file in re.findall(r"examples/\w+\.py", ALL_TEXT) if not (ROOT / file).is_file()] == []
     known = ("timm-inject ", "make ", "pip install ", "python -m benchmarks ")
-    launched = re.compile(r"(accelerate launch|torchrun) (--[\w-]+( \d+)? )+-m timm_inject\.cli evaluate ")
-    assert [line for line in shell.splitlines() if line.strip() and not (line.startswith(known) or launched.match(line))] == []
+    assert [line for line in shell.splitlines() if line.strip() and not line.startswith(known)] == []
 
 
 def test_code_map_names_files_that_exist():

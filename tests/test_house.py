@@ -20,6 +20,7 @@ FLOORS = (
     "errors",
     "version",
     "io",
+    "io",
     "cache",
     "offline",
     "head",

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from timm_inject.calibration import (
-    MAX_NAMES,
     Activation,
     CalibratedRows,
     calibrate_rows,
@@ -42,16 +41,12 @@ from timm_inject.injected import (
 )
 from timm_inject.mappers import MIN_CLASSES, FittedMapper, create_mapper
 from timm_inject.problem import Problem, pose_problem
-from timm_inject.text import Descriptions, EncoderSource, ProgressCallback, encode_descriptors
+from timm_inject.text import Descriptions, EncoderSource, ProgressCallback, encode_descriptors, match_key
 from timm_inject.version import installed_versions
 
 __all__ = ["inject"]
 
-# Below this estimate `inject` warns. Real photos of names so estimated: docs/benchmarks.md.
-WEAK = 0.25
 _LEANS_SHOWN = 5
-# Cosine of descriptors. Of ImageNet-1k's classes only the Norfolk and the Norwich terrier are so near to each other.
-_NEARLY_THE_SAME = 0.93
 # Below this many seen classes `inject` warns: in the paper's curve T1 on CUB falls from 60.9 (150) to 29.5 (25) and 14.3 (12).
 FEW_SEEN = 25
 
@@ -93,7 +88,8 @@ def inject(
         calibration: How new rows compete with the seen ones, chosen without images. "balanced": the offset with the best harmonic
             mean of seen and new accuracy that moves at most max(1%, 2 k / (n + k)) of the seen classes' images to the k new
             classes (n seen). "harmonic": the best harmonic mean, whatever it costs. "keep-seen": at most 1% moves. A float: at
-            most that share moves. None: the raw prediction, which mostly loses to seen rows, and what heads of two classes get.
+            most that share moves. None: the raw prediction, which mostly loses to seen rows; heads of two classes get it,
+            and with "balanced" so does "icis-paper", whose rows an offset ruins.
         activation: How the head was trained and is read: "softmax"; "sigmoid", each class by itself, so that new classes must
             pass a probability of one half; or "sigmoid-top1", with binary cross-entropy, but the largest logit decides. None
             takes what earlier injections took, what the model's config states (`problem_type`), or what its tag implies
@@ -106,10 +102,11 @@ def inject(
         time, of the same layers.
 
     Warns:
-        WeakClassWarning: Names are unlikely to work, for classes injected before where that is new; or nothing but their name is
-            known, where the seen classes have descriptions; or the head knows fewer than 25 classes.
-        InjectionWarning: A name has two likely senses, or says almost the same as a class that the model has; or the patched
-            model can't be saved as it is.
+        WeakClassWarning: Names are unlikely to work, with the reason in words, for classes injected before where that is new (from
+            ten names on the record holds the share of its images that each may win as `confidence`; of fewer such figures mean
+            nothing); or nothing but their name is known, where the seen classes have descriptions; or the head knows fewer than 25
+            classes, or is unlike a trained one.
+        InjectionWarning: A name has two likely senses; or the patched model can't be saved as it is.
 
     Raises:
         TimmInjectError: One of its subclasses, with what came, what was expected and how to fix it; the model is then
@@ -125,7 +122,6 @@ def inject(
     trained = find_trained_mapper(mapper)
     mapper = _check_mapper(trained.facts.mapper if trained else mapper)
     check_calibration(calibration)
-    settled = settle_calibration(calibration, create_mapper(mapper))
     problem = pose_problem(
         model,
         unseen_class_names,
@@ -136,8 +132,8 @@ def inject(
         seed=seed,
     )
     _warn_of_unsaveable(problem)
-    if problem.num_seen < MIN_CLASSES:  # none can be hidden; `_warn_of_weak` says so
-        settled = None
+    # Of fewer classes none can be hidden; `_warn_of_weak` says so.
+    settled = settle_calibration(calibration, create_mapper(mapper)) if problem.num_seen >= MIN_CLASSES else None
     fitted = problem.take_trained(trained) if trained else []
     seen_descriptors = trained.descriptors if trained else problem.encode_seen(progress)
     made = {
@@ -162,11 +158,12 @@ def inject(
         {"row_hash": digest, "rounded_hashes": rounded}
         for digest, rounded in zip(hash_rows(written), hash_rounded_rows(written), strict=True)
     ]
-    outlooks = _look_ahead(problem, fitted[0], unseen_descriptors, new_rows[0], settled)
+    described = [bool(text.descriptions) for text in (*earlier.texts, *problem.unseen_texts)]
+    outlooks = _look_ahead(problem, fitted[0], unseen_descriptors, new_rows[0], settled, described)
     record = _make_record(problem, made, predicted[0].self_score, settings, earlier, hashes, outlooks)
     _warn_of_weak(record, problem)
     if descriptions is not None:
-        _warn_of_texts(problem, seen_descriptors, unseen_descriptors[len(earlier.texts) :])
+        _warn_of_texts(problem)
     kept, appended = earlier.merge(problem.head, new_rows)
     num_known = len(problem.names) - len(problem.unseen_texts)
     labels = label_config(problem.model, problem.names[:num_known], problem.names[num_known:])
@@ -208,22 +205,20 @@ def _look_ahead(
     unseen_descriptors: Tensor,
     new_rows: Tensor,
     calibration: str | float | None,
+    described: Sequence[bool],
 ) -> list[_Outlook]:
     """Estimate how the rows of the first layer will do, and what they are made of."""
     names = [entry.name for entry in problem.names[: problem.num_seen]]
     leans = leans_on(fitted.rows, new_rows, names, feature_dim=fitted.feature_dim, max_shown=_LEANS_SHOWN)
-    if problem.num_seen < MIN_CLASSES or len(new_rows) > MAX_NAMES:
+    if problem.num_seen < MIN_CLASSES:
         return [_Outlook(shares) for shares in leans]
-    estimates = estimate_names(fitted, unseen_descriptors, new_rows)
-    weak = 0.0 if calibration is None else WEAK  # raw rows were not made to win anything yet
-    return [
-        _Outlook(shares, round(value, 4), _describe_weakness(value, among_new) if value < weak else None)
-        for shares, value, among_new in zip(leans, estimates.accuracy.tolist(), estimates.zsl_accuracy.tolist(), strict=True)
+    estimates = estimate_names(fitted, unseen_descriptors, new_rows, seen_names=names, has_text=described)
+    told = [
+        None if value != value or not estimates.ranks else round(value, 4)  # NaN outside the sample
+        for value in estimates.accuracy.tolist()
     ]
-
-
-def _describe_weakness(accuracy: float, among_new: float) -> str:
-    return f"estimated to win {accuracy:.0%} of its own images over all classes, and {among_new:.0%} among the new classes alone"
+    doubts = [None] * len(leans) if calibration is None else estimates.doubts()  # raw rows were not made to win anything yet
+    return [_Outlook(*parts) for parts in zip(leans, told, doubts, strict=True)]
 
 
 def _warn_of_unsaveable(problem: Problem) -> None:
@@ -237,8 +232,8 @@ def _warn_of_unsaveable(problem: Problem) -> None:
         )
 
 
-def _warn_of_texts(problem: Problem, seen_descriptors: Tensor, new_descriptors: Tensor) -> None:
-    """Say which names may not mean what the user means, are not described, or say what a known class says."""
+def _warn_of_texts(problem: Problem) -> None:
+    """Say which names may not mean what the user means, or are not described."""
     texts = problem.unseen_texts
     bare = [text.name for text in texts if not text.descriptions]
     if bare and 2 * sum(bool(text.descriptions) for text in problem.seen_texts) >= problem.num_seen:
@@ -248,7 +243,13 @@ def _warn_of_texts(problem: Problem, seen_descriptors: Tensor, new_descriptors: 
             WeakClassWarning,
             stacklevel=3,
         )
-    ambiguous = [(text, other) for text in texts if text.sense for other in text.alternatives[:1] if other.sentence]
+    # A hint has told which one is meant.
+    ambiguous = [
+        (text, other)
+        for text in texts
+        for other in text.alternatives[:1]
+        if other.sentence and match_key(text.name) in map(match_key, other.names)
+    ]
     if ambiguous:
         shown = list_some(f"{text.name!r} is taken as {text.kind}, not as {other.names[0]!r}" for text, other in ambiguous)
         warnings.warn(
@@ -257,17 +258,15 @@ def _warn_of_texts(problem: Problem, seen_descriptors: Tensor, new_descriptors: 
             InjectionWarning,
             stacklevel=3,
         )
-    nearest = (new_descriptors @ seen_descriptors.T).max(1)
-    alike = [
-        (text.name, problem.names[index].name)
-        for text, index, cosine in zip(texts, nearest.indices.tolist(), nearest.values.tolist(), strict=True)
-        if cosine > _NEARLY_THE_SAME
-    ]
-    if alike:
-        shown = list_some(f"{name!r} and {known!r}" for name, known in alike)
+    twins: dict[str, list[str]] = {}
+    for text in texts:
+        if text.sense and not text.user_texts:
+            twins.setdefault(text.sense.key, []).append(text.name)
+    same = [names for names in twins.values() if len(names) > 1]
+    if same:
+        shown = list_some(" and ".join(map(repr, names)) for names in same)
         warnings.warn(
-            f"{len(alike)} of {len(texts)} new classes say almost the same as a class that the model has: {shown}. The two will "
-            "share their images. Leave the new one out, or describe what tells them apart (`descriptions=`).",
+            f"New classes mean the same and will share their images: {shown}. Keep one of them, or describe what tells them apart.",
             InjectionWarning,
             stacklevel=3,
         )
@@ -292,8 +291,8 @@ def _warn_of_weak(record: InjectionRecord, problem: Problem) -> None:
         ("the classes injected before", [entry for entry, old in before if entry.warning and not old.warning]),
     ):
         if entries:
-            entries.sort(key=lambda entry: entry.confidence or 0.0)
-            shown = list_some(f"{entry.name!r} ({entry.confidence:.0%} of its own images)" for entry in entries)
+            entries.sort(key=lambda entry: 0.0 if entry.confidence is None else entry.confidence)
+            shown = list_some(f"{entry.name!r} ({entry.warning})" for entry in entries)
             warnings.warn(
                 f"{len(entries)} of {which} are unlikely to work, estimated without images: {shown}. The head or the text hardly "
                 "tells them from other classes. Describe what can be seen of them (`descriptions=`), or test with `evaluate` on "

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -79,14 +80,16 @@ def examine(name: str) -> Entry:
     return Entry(name, kind, leaves, "widened")
 
 
-def untrained(model: nn.Module) -> bool:
+def untrained(model: Any) -> bool:
     """An architecture without pretrained weights cannot be asked what its outputs are."""
-    return model.pretrained_cfg.get("tag") in (None, "untrained")
+    return bool(model.pretrained_cfg.get("tag") in (None, "untrained"))
 
 
 def build(name: str, num_classes: int | None = None) -> nn.Module:
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     with torch.device("meta"):
-        return timm.create_model(name, **({} if num_classes is None else {"num_classes": num_classes}))
+        model: nn.Module = timm.create_model(name, **options)
+    return model
 
 
 def growing_layers(model: nn.Module, plain: nn.Module) -> dict[str, nn.Module]:
@@ -102,7 +105,7 @@ def give_values(layer: nn.Module) -> None:
         setattr(layer, key, nn.Parameter(torch.randn(parameter.shape, generator=generator)))
 
 
-def describe(model: nn.Module, layers: dict[str, nn.Module]) -> tuple[str, str]:
+def describe(model: Any, layers: dict[str, Any]) -> tuple[str, str]:
     if not layers:
         return "none", ""
     found = model.get_classifier()
@@ -139,7 +142,7 @@ def check_widened(model: nn.Module, head: Head, plain: nn.Module, layers: dict[s
     for leaf, rows, feature, (weight, bias, logits) in zip(head.leaves, new_rows, features, before, strict=True):
         kept = torch.equal(leaf.layer.weight[:num_classes], weight)
         kept &= torch.equal(leaf.layer.weight[num_classes:].flatten(1), rows[:, : leaf.feature_dim])
-        if bias is not None:
+        if bias is not None and leaf.layer.bias is not None:
             kept &= torch.equal(leaf.layer.bias, torch.cat([bias, rows[:, -1]]))
         if not kept:
             raise CensusError(f"rows of {leaf.name} are not the seen ones followed by the new ones")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.resources
 import os
 import re
 import shutil
@@ -13,13 +14,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from safetensors.torch import save
 
 from tests.hub_server import Client, Failure, Hub
-from timm_inject.cli.main import _parser
 from timm_inject.offline import create_packaged_model
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +65,8 @@ class Block:
 
 def read_blocks(page: str) -> list[Block]:
     """All fenced blocks of a page, in order."""
-    content, blocks, end = page_text(page), [], 0
+    content, end = page_text(page), 0
+    blocks: list[Block] = []
     for match in _FENCE.finditer(content):
         start = match.start("text")
         follows = bool(blocks) and not content[end : match.start()].strip()
@@ -82,12 +82,7 @@ def page_text(page: str) -> str:
 def command_lines(block: Block) -> list[str]:
     """The lines that call `timm-inject`, without their comments."""
     lines = [re.sub(r"\s+#.*", "", line) for line in block.text.splitlines()]
-    return [line for line in lines if line.startswith("timm-inject ") and is_known(line)]
-
-
-def is_known(line: str) -> bool:
-    """Whether the parser has this command; the pages tell of some before they are there."""
-    return line.split()[1] in _parser()._subparsers._group_actions[0].choices
+    return [line for line in lines if line.startswith("timm-inject ")]
 
 
 class Reader:
@@ -169,7 +164,7 @@ def _put_files(folder: Path) -> None:
 
 
 def packaged_file(package: str, file: str) -> Path:
-    return Path(find_spec(package).submodule_search_locations[0]) / file
+    return Path(str(importlib.resources.files(package))) / file
 
 
 def masked(text: str) -> str:

@@ -95,7 +95,7 @@ class Page:
             lines=7,
             max_lines=7,  # the same as `lines`: a box that grows takes minutes over thousands of lines
             label="New classes, one a line",
-            info="A description may follow after a colon.",
+            info="A description may follow after a colon and a space.",
             placeholder=_EXAMPLE,
             elem_id="names",
         )

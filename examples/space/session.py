@@ -39,7 +39,7 @@ from timm_inject import (
 )
 from timm_inject.images import load_image, model_class_names
 from timm_inject.offline import PACKAGED_MODELS, create_packaged_model, load_model
-from timm_inject.text import ProgressCallback
+from timm_inject.text import ProgressCallback, names_to_mapping, parse_names
 
 __all__ = ["CALIBRATIONS", "DEFAULT_MODEL", "LIMITS", "Added", "Checked", "Comparison", "Limits", "Session", "model_choices"]
 
@@ -66,7 +66,7 @@ class Limits:
 
     Attributes:
         names: New classes at a time.
-        characters: Of one line of the names box, or of one description.
+        characters: Of one name with its description.
         parameters: Of a model.
         photos: At a time.
         pixels: Of a photo, before it is decoded.
@@ -159,7 +159,7 @@ class Session:
 
         Args:
             model_name: What timm calls it, or "hf-hub:user/name".
-            text: The names box: one "name" or "name: description" a line; blank lines and those that start with # do not count.
+            text: The names box, as a file of names is written: one "name" or "name: description" a line, a table or JSON.
             progress: As in `timm_inject.inject`.
 
         Raises:
@@ -170,10 +170,7 @@ class Session:
         _tell(progress, "Load the model", 0, 2)
         model = self._load(_check_model_name(model_name))
         _tell(progress, "Look the names up", 1, 2)
-        # A list of the names first: a mapping would swallow a name that is given twice.
-        texts = timm_inject.look_up(model, [name for name, _ in pairs])
-        if any(description for _, description in pairs):
-            texts = timm_inject.look_up(model, dict(pairs))
+        texts = timm_inject.look_up(model, names_to_mapping(pairs))
         self._typed = {entry.name: typed for entry, (typed, _) in zip(texts, pairs, strict=True)}
         self._given = {typed: description for typed, description in pairs if description}
         self._original = model
@@ -307,22 +304,22 @@ def model_choices() -> list[str]:
 
 
 def _read_names(text: str, limits: Limits) -> list[tuple[str, str | None]]:
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    if not lines:
+    if all(line.strip() == "" or line.lstrip().startswith("#") for line in text.splitlines()):
         raise ArgumentValueError("The names box is empty. Write at least one name, such as okapi, one a line.")
-    if len(lines) > limits.names:
+    pairs = parse_names(text, where="The names box")
+    if len(pairs) > limits.names:
         raise ArgumentValueError(
-            f"The names box has {len(lines)} names; this page takes at most {limits.names} at a time. Remove some, or use "
+            f"The names box has {len(pairs)} names; this page takes at most {limits.names} at a time. Remove some, or use "
             "`timm-inject inject --names-file`, which has no such limit."
         )
-    long = next((number for number, line in enumerate(lines, 1) if len(line) > limits.characters), None)
-    if long:
+    lengths = [len(name) + len(description or "") for name, description in pairs]
+    if max(lengths) > limits.characters:
+        long = next(number for number, length in enumerate(lengths, 1) if length > limits.characters)
         raise ClassNameError(
-            f"Name {long} of {len(lines)} has {len(lines[long - 1])} characters with its description; this page takes at most "
+            f"Name {long} of {len(pairs)} has {lengths[long - 1]} characters with its description; this page takes at most "
             f"{limits.characters}. Shorten it, or start a new line for each name."
         )
-    parts = (line.partition(":") for line in lines)
-    return [(name.strip(), description.strip() or None) for name, _, description in parts]
+    return pairs
 
 
 def _check_model_name(name: str | None) -> str:

@@ -11,7 +11,6 @@ import timm
 import torch
 from PIL import Image
 
-import timm_inject
 from tests.helpers import NAMES, needs_offline, run_command
 from timm_inject import TimmInjectError, injection_record
 from timm_inject.cli.demo import OLD_PHOTOS, PHOTOS
@@ -227,8 +226,8 @@ def test_look_up_refuses_what_inject_refuses(capsys, model):
 
 
 class FakeModel:
-    def __init__(self, client, model=None):
-        type(self).made = (client, model)
+    def __init__(self, client, model=None, *, token=None):
+        type(self).made = (client, model, token)
 
     def __call__(self, names):
         return [f"{name} as a machine describes it" for name in names]
@@ -236,7 +235,8 @@ class FakeModel:
 
 @pytest.fixture
 def language_model(monkeypatch):
-    monkeypatch.setattr(timm_inject, "LanguageModel", FakeModel, raising=False)
+    monkeypatch.setattr("timm_inject.cli.options.LanguageModel", FakeModel)
+    monkeypatch.setattr("timm_inject.cli.options.get_token", lambda: "hf_token")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     return FakeModel
 
@@ -247,29 +247,35 @@ def test_a_language_model_describes_what_the_lexicon_lacks(capsys, model, langua
     assert code == 0
     assert "zorgblat as a machine describes it" in out
     assert "dahlia as" not in out
-    client, name = language_model.made
-    assert (client.model, name) == ("http://localhost:11434/v1", "small")
+    assert language_model.made == ("http://localhost:11434/v1", "small", None)
     run_command(capsys, "look-up", model, "zorgblat", "--describe-with", "together")
-    client, name = language_model.made
-    assert (client.provider, client.model, name) == ("together", None, None)
+    assert language_model.made == ("together", None, None)
 
 
 def test_the_token_of_the_hub_goes_to_the_hub_alone(capsys, model, language_model, monkeypatch):
     def token_for(address):
         run_command(capsys, "look-up", model, "zorgblat", "--describe-with", address)
-        return language_model.made[0].token
+        return language_model.made[2]
 
-    assert token_for("http://localhost:11434/v1") == "none"
-    assert token_for("https://huggingface.co.example.com/v1") == "none"
-    assert token_for("https://router.huggingface.co/v1") is None  # the client then takes the saved one
+    others = ("http://localhost:11434/v1", "https://huggingface.co.example.com/v1", "https://a-space.hf.space", "together")
+    for address in (*others, "http://router.huggingface.co/v1"):
+        assert token_for(address) is None
+    assert token_for("https://router.huggingface.co/v1") == "hf_token"
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     assert token_for("https://api.example.com/v1") == "key"
-    assert token_for("https://router.huggingface.co/v1") is None
+    assert token_for("https://router.huggingface.co/v1") == "hf_token"
 
 
-def test_a_version_without_language_models_says_so(capsys, model, monkeypatch):
-    monkeypatch.delattr(timm_inject, "LanguageModel", raising=False)
-    assert "Update timm_inject." in failing(capsys, "look-up", model, "okapi", "--describe-with", "auto")
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("", "`client` must be an address"),
+        ("http://[x", "--describe-with 'http://[x' is no address: "),
+        ("auto", "Name the model: "),
+    ],
+)
+def test_language_models_that_are_none(capsys, model, where, message):
+    assert message in failing(capsys, "look-up", model, "okapi", "--describe-with", where)
 
 
 # ---- explain, remove, rename ----------------------------------------------------------------------------------------

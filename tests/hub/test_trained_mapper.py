@@ -199,15 +199,6 @@ def test_hostile_or_damaged_files_are_refused(small_model, trained, tmp_path, da
     assert same_bits(bits_of(small_model), before)
 
 
-@pytest.mark.parametrize(("key", "value"), [("shares", torch.ones(99).double()), ("widths", torch.zeros(1).double())])
-def test_kernels_that_do_not_fit_each_other_are_refused(small_model, tmp_path, key, value):
-    fit_mapper(small_model, encoder=WordEncoder(), mapper="icis").save_pretrained(tmp_path)
-    ones = {f"layer0/mapper/{name}": torch.ones(1).double() for name in ("powers", "widths", "shares")}
-    _edit_tensors(tmp_path, lambda tensors: tensors.update(ones | {f"layer0/mapper/{key}": value}))
-    with pytest.raises(MapperError, match="cannot be used: (IndexError|ZeroDivisionError)"):
-        inject(small_model, NEW, encoder=WordEncoder(), mapper=str(tmp_path))
-
-
 def test_what_the_mapper_may_be(small_model, tmp_path):
     for value, error, text in [
         (3, ArgumentTypeError, "`mapper` must be a name from the registry, got int. A mapper of `fit_mapper`, its folder or its"),

@@ -42,7 +42,7 @@ def add(model: nn.Module, names: list[str] = NEW, **options) -> nn.Module:
 def imagenet_model() -> nn.Module:
     """A head whose classes follow from its tag, as of most of timm's models."""
     model = make_model("test_resnet", num_classes=1000)
-    del model.pretrained_cfg["label_names"]
+    model.pretrained_cfg.pop("label_names", None)
     assert model.pretrained_cfg["tag"].endswith("in1k")
     return model
 
@@ -72,7 +72,7 @@ def test_transformers_shows_what_the_plain_model_shows(patched_imagenet, tmp_pat
     shown = [wrapper.config.id2label[index] for index in range(1002)]
     plain = list(WORDS)
     assert plain[CRANES[0]] == plain[CRANES[1]] == "crane"
-    plain[CRANES[0]], plain[CRANES[1]] = "crane (animal)", "crane (device)"
+    plain[CRANES[0]], plain[CRANES[1]] = "crane (animal)", "crane (vehicle)"
     assert shown == [*plain, *NEW]
     assert wrapper.config.label2id["tench, Tinca tinca"] == 0
     assert len(wrapper.config.label2id) == 1002
@@ -121,7 +121,7 @@ READABLE = [
     "tench, Tinca tinca",
     "stingray",
     "crane (animal)",
-    "crane (device)",
+    "crane (vehicle)",
     "maillot",
     "maillot, tank suit",
     "cock",

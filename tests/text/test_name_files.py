@@ -72,7 +72,13 @@ def test_lines_tables_and_json_give_the_same_names(pairs, end, marked):
     assert parse_names(begin + end.join(["# names", "", *lines, ""])) == pairs
     table = [f"{name}\t{text or ''}" for name, text in pairs if not name.startswith("#")]
     # Only quotes around all of a cell are a spreadsheet's.
-    if len(table) == len(pairs) and any(text for _, text in pairs) and not any('"' in line for line in table):
+    # A table that begins like JSON is taken for it.
+    if (
+        len(table) == len(pairs)
+        and pairs[0][0][0] not in "[{"
+        and any(text for _, text in pairs)
+        and not any('"' in line for line in table)
+    ):
         assert parse_names(begin + end.join(table)) == pairs
     assert parse_names(begin + json.dumps([name for name, _ in pairs])) == [(name, None) for name, _ in pairs]
     if len({name for name, _ in pairs}) == len(pairs) and not all(name.isdigit() for name, _ in pairs):

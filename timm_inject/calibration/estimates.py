@@ -1,4 +1,4 @@
-"""How likely each injected name is to work, estimated without an image.
+"""What is said of new classes without an image: figures for a group, and for a single name figures where they rank, else words.
 
 Rows of seen classes that were hidden at random say how good the mapper is where names are as varied as the seen ones. Names that
 resemble each other more (thirty birds, twelve flowers) do worse, and the text tells: the uncertainty of a Gaussian process over
@@ -21,15 +21,24 @@ from torch.nn.functional import cosine_similarity
 
 from timm_inject.cache import content_key, load_or_compute
 from timm_inject.calibration.pseudo_features import fit_feature_model, relative_biases
-from timm_inject.calibration.rows import check_rehearsable, rehearse, usual_num_new
+from timm_inject.calibration.rows import best_logits, check_rehearsable, rehearse, usual_num_new
 from timm_inject.errors import ArgumentTypeError, ArgumentValueError
 from timm_inject.mappers import FittedMapper, cauchy_kernel, choose_kernel, isolated_float32, normalize
 from timm_inject.version import ROWS_VERSION
 
 __all__ = ["MAX_NAMES", "ClassSelfScore", "NameEstimates", "SelfScore", "estimate_names", "score_hidden_classes"]
 
-# Above this many names no estimate is made: its cost grows with their square.
+# Of more names than this a sample is estimated, as the cost grows with the square of their number.
 MAX_NAMES = 1000
+# Of fewer names the figures of single ones do not say which will do better; docs/design.md ("Calibration").
+FEWEST_RANKED = 10
+# A name that is estimated to win less of its own images is hardly told apart.
+WEAK = 0.25
+# Cosine of rows from which a new class is nearly a seen one: copies of a seen class's sentence under another name reach .97 to .99,
+# of 200 hidden ImageNet classes 3% do.
+_SAME = 0.965
+# A text is far where its nearest seen one is farther than that of all but this share of the seen classes.
+_FAR_SHARE = 0.01
 _MAX_SEEN = 1000
 # How often true rows are drawn, and features in each of these worlds. Worlds differ more than features within one, so many worlds
 # of few features make the surer mean.
@@ -42,60 +51,151 @@ _FEATURES_PER_CLASS = 2
 _LACKING = 0.7
 _MAX_GAIN = 10.0
 _EPSILON = 1e-12
+_ROUNDING = 1e-5  # a logit by itself and within a table of all
+_CHUNK = 2048
+
+
+WELL, HARDLY, NO_TEXT, FAR = "told apart well", "hardly", "no text", "far from everything the head knows"
 
 
 @dataclass(frozen=True, slots=True)
 class NameEstimates:
-    """Estimates for each new class, fractions in [0, 1].
+    """Estimates for new classes, fractions in [0, 1].
 
     Attributes:
-        accuracy: (num_unseen,) share of its images that it would win against all classes, seen and new.
+        accuracy: (num_unseen,) share of its images that each would win against all classes, seen and new; NaN outside the sample.
         zsl_accuracy: (num_unseen,) the same among the new classes alone.
+        verdicts: For each name "told apart well", "hardly", "no text", "far from everything the head knows", or "nearly the same
+            as 'NAME'", a seen class.
+        ranks: Whether the figures of single names are worth telling; else only those of the group are.
     """
 
     accuracy: Tensor
     zsl_accuracy: Tensor
+    verdicts: tuple[str, ...] = ()
+    ranks: bool = True
+
+    def doubts(self) -> list[str | None]:
+        """What to warn of, for each name; None where nothing speaks against it. A missing text is told elsewhere."""
+        return [self._describe(position) if said not in (WELL, NO_TEXT) else None for position, said in enumerate(self.verdicts)]
+
+    def _describe(self, position: int) -> str:
+        said = self.verdicts[position]
+        if said != HARDLY:
+            return said
+        among = self.zsl_accuracy[position].item()
+        figures = (
+            f": estimated to win {self.accuracy[position].item():.0%} of its own images, {among:.0%} among the new classes alone"
+        )
+        return f"hardly told apart{figures if self.ranks else ''}"
+
+    @property
+    def group_accuracy(self) -> float:
+        """Mean of `accuracy` over the names that were estimated."""
+        return self.accuracy.nanmean().item()
+
+    @property
+    def group_zsl_accuracy(self) -> float:
+        """Mean of `zsl_accuracy` over the names that were estimated."""
+        return self.zsl_accuracy.nanmean().item()
 
 
 def estimate_names(
     fitted: FittedMapper,
     unseen_descriptors: Tensor,
     new_rows: Tensor,
+    *,
+    seen_names: Sequence[str] | None = None,
+    has_text: Sequence[bool] | None = None,
 ) -> NameEstimates:
     """Estimate how each new row will do. Whatever mapper made the rows, their uncertainty is that of a Gaussian process.
 
     Args:
         fitted: What the head knows; in a sigmoid head a row wins an image where it passes one half and leads the new ones.
-        unseen_descriptors: (num_unseen, descriptor_dim), at most `MAX_NAMES`.
+        unseen_descriptors: (num_unseen, descriptor_dim).
         new_rows: (num_unseen, row_dim), as they are written into the head.
+        seen_names: For the verdicts; None says "class 3".
+        has_text: Whether more than its name is known of each new class; None where all are described.
     """
     with isolated_float32(), torch.no_grad():
         generator = torch.Generator().manual_seed(fitted.seed)
-        mean_weight = fitted.weights.mean(0)
-        seen = fitted.weights - mean_weight
-        new = new_rows[:, : fitted.feature_dim] - mean_weight
-        bias = relative_biases(fitted.rows, new_rows, fitted.feature_dim)
-        model, _ = fit_feature_model(seen, fitted.descriptors, generator, fitted.activation)
-        posterior = _Posterior.fit(*_nearest(fitted.descriptors, seen, unseen_descriptors), unseen_descriptors, model.basis)
-        seen_places = model.places(seen, fitted.descriptors)
-        num_seen, num_new = len(seen), len(new)
-        labels = torch.arange(num_seen, num_seen + num_new).repeat_interleave(_FEATURES_PER_CLASS)
-        over_all, among_new = torch.zeros(2, num_new, dtype=torch.float32)
-        for _ in range(_WORLDS):
-            new_truth = posterior.draw(generator)
-            truth, places = torch.cat([seen, new_truth]), torch.cat([seen_places, model.places(new_truth, unseen_descriptors)])
-            features = model.draw(truth, labels, generator, places=places).features
-            logits = features @ torch.cat([seen, new]).T + bias
-            if model.level is not None:
-                logits[:, :num_seen] = -model.level  # the rival is one half
-            over_all += _hits(logits, labels)
-            among_new += _hits(logits[:, num_seen:], labels - num_seen)
-        return NameEstimates(over_all / _WORLDS, among_new / _WORLDS)
+        count = len(new_rows)
+        sample = torch.arange(count)
+        if count > MAX_NAMES:
+            sample = torch.randperm(count, generator=generator)[:MAX_NAMES].sort().values
+        accuracy, zsl_accuracy = torch.full((2, count), torch.nan, dtype=torch.float32)
+        accuracy[sample], zsl_accuracy[sample] = _try_rows(fitted, unseen_descriptors, new_rows, sample, generator)
+        said = _verdicts(fitted, unseen_descriptors, new_rows, accuracy, seen_names, has_text)
+        return NameEstimates(accuracy, zsl_accuracy, said, ranks=count >= FEWEST_RANKED)
 
 
-def _hits(logits: Tensor, labels: Tensor) -> Tensor:
-    hits = (logits.argmax(1) == labels).float()
-    return hits.reshape(-1, _FEATURES_PER_CLASS).mean(1)
+def _try_rows(
+    fitted: FittedMapper, unseen_descriptors: Tensor, new_rows: Tensor, sample: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Accuracy over all classes and among the new ones of the new rows `sample`; the other new rows are rivals."""
+    mean_weight = fitted.weights.mean(0)
+    seen, chosen = fitted.weights - mean_weight, unseen_descriptors[sample]
+    new = new_rows[:, : fitted.feature_dim] - mean_weight
+    bias = relative_biases(fitted.rows, new_rows, fitted.feature_dim)[len(seen) :]
+    model, _ = fit_feature_model(seen, fitted.descriptors, generator, fitted.activation)
+    posterior = _Posterior.fit(*_nearest(fitted.descriptors, seen, chosen), chosen, model.basis)
+    seen_places = model.places(seen, fitted.descriptors)
+    labels = torch.arange(len(seen), len(seen) + len(sample)).repeat_interleave(_FEATURES_PER_CLASS)
+    target = sample.repeat_interleave(_FEATURES_PER_CLASS)
+    over_all, among_new = torch.zeros(2, len(sample), dtype=torch.float32)
+    for _ in range(_WORLDS):
+        truth = posterior.draw(generator)
+        places = torch.cat([seen_places, model.places(truth, chosen)])
+        features = model.draw(torch.cat([seen, truth]), labels, generator, places=places).features
+        own = (features * new[target]).sum(1) + bias[target]
+        best_new = best_logits(features, new, bias)
+        rival = (features @ seen.T).amax(1) if model.level is None else torch.tensor(-model.level)
+        leads = own >= best_new - _ROUNDING * best_new.abs()
+        among_new += leads.float().reshape(-1, _FEATURES_PER_CLASS).mean(1)
+        over_all += (leads & (own >= rival)).float().reshape(-1, _FEATURES_PER_CLASS).mean(1)
+    return over_all / _WORLDS, among_new / _WORLDS
+
+
+def _verdicts(
+    fitted: FittedMapper,
+    unseen_descriptors: Tensor,
+    new_rows: Tensor,
+    accuracy: Tensor,
+    seen_names: Sequence[str] | None,
+    has_text: Sequence[bool] | None,
+) -> tuple[str, ...]:
+    """In words: what the text and the row say, then what the figure says."""
+    mean_weight = fitted.weights.mean(0)
+    texts, seen = normalize(fitted.descriptors), normalize(fitted.weights - mean_weight)
+    nearest_seen = torch.cat([_without_own(part @ texts.T, start) for start, part in _parts(texts)]).amax(1)
+    far = nearest_seen.quantile(_FAR_SHARE)
+    said: list[str] = []
+    for start, part in _parts(unseen_descriptors):
+        rows = normalize(new_rows[start : start + len(part), : fitted.feature_dim] - mean_weight)
+        cosine, twin = (rows @ seen.T).max(1)
+        near = (normalize(part) @ texts.T).amax(1)
+        for offset in range(len(part)):
+            index = start + offset
+            if has_text is not None and not has_text[index]:
+                said.append(NO_TEXT)
+            elif near[offset] < far:
+                said.append(FAR)
+            elif cosine[offset] > _SAME:
+                name = seen_names[int(twin[offset])] if seen_names is not None else f"class {int(twin[offset])}"
+                said.append(f"nearly the same as {name!r}")
+            else:
+                said.append(HARDLY if accuracy[index] < WEAK else WELL)
+    return tuple(said)
+
+
+def _parts(vectors: Tensor) -> list[tuple[int, Tensor]]:
+    """In parts, so that no table of all pairs is made."""
+    return [(start, vectors[start : start + _CHUNK]) for start in range(0, len(vectors), _CHUNK)]
+
+
+def _without_own(cosines: Tensor, start: int) -> Tensor:
+    own = torch.arange(start, start + len(cosines))[:, None]
+    return cosines.scatter(1, own, -1.0)
 
 
 def _nearest(descriptors: Tensor, weights: Tensor, unseen_descriptors: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,7 +310,9 @@ class SelfScore:
         num_seen: Classes of the head.
         num_new: How many of them played new at a time.
         mapper: Registry name.
-        calibration: "harmonic", "keep-seen" or None.
+        moved_share: Share of the images of seen classes that move to new ones.
+        seen_accuracy_before: Of seen classes, before any class was new.
+        calibration: As in `inject`; None for raw rows.
         activation: "softmax", "sigmoid" or "sigmoid-top1".
         encoder: Id of the text encoder.
         classes: One entry a seen class that was hidden, in logit order.
@@ -220,6 +322,8 @@ class SelfScore:
     seen_accuracy: float
     unseen_accuracy: float
     harmonic_mean: float
+    moved_share: float
+    seen_accuracy_before: float
     row_cosine: float
     median_rank: float
     num_seen: int

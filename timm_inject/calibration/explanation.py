@@ -33,8 +33,8 @@ class Explanation:
         index: Its logit.
         leans_on: (seen class, share): the seen rows whose weighted sum comes near the row, by how much each adds. The shares
             of all seen classes that add something sum to 1.
-        takes_from: (seen class, share): which seen classes' images the row is likeliest to take, by the share of the class's
-            pseudo-features that it wins, or in a sigmoid head, on which it passes one half. Classes that lose none are left out.
+        takes_from: (seen class, share): whose images the row takes, by each class's share of all that it takes, tried on
+            pseudo-features. It says which classes to look at first, and nothing of how many images they lose.
     """
 
     name: str
@@ -106,7 +106,7 @@ def rows_at_once(num_seen: int) -> int:
 
 
 def _takes_from(rows: Tensor, index: int, num_seen: int, feature_dim: int, activation: str, seed: int) -> list[tuple[int, float]]:
-    """(seen class, share of its pseudo-features that the row `index` wins against all others), largest first."""
+    """(seen class, its share of the pseudo-features that the row `index` wins against all others), largest first."""
     with isolated_float32(), torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
         weights = rows[:, :feature_dim] - rows[:num_seen, :feature_dim].mean(0)
@@ -119,8 +119,9 @@ def _takes_from(rows: Tensor, index: int, num_seen: int, feature_dim: int, activ
         logits = features @ weights.T + biases
         wins = logits.argmax(1) == index if model.level is None else logits[:, index] >= -model.level
         won = wins.float().reshape(-1, _FEATURES_PER_CLASS).mean(1)
+        won = won / won.sum().clamp_min(1e-12)
         order = won.argsort(descending=True, stable=True)[:_MAX_SHOWN]
-        return [(int(candidates[i]), float(won[i])) for i in order if won[i] > 0]
+        return [(int(candidates[i]), round(float(won[i]), 4)) for i in order if won[i] > 0]
 
 
 def _most_endangered(places: Tensor, seen: Tensor, weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pseudo-features: drawn from the head's weights and the class texts alone, so that calibration is tried without images.
+"""Stand-ins for image features, drawn from the head's weights and the class texts alone, to try calibration on without images.
 
 A feature of class y is the place of its images in feature space, traces of the classes most like it (an image of a wolf has
 something of a dog), and noise:
@@ -51,7 +51,7 @@ _NOISE_POWERS = (0.25, 0.55)
 _PASSED_OVER = 0.05
 _FLAT_SHARE = 0.97
 _MUCH_FLAT = 0.4  # share of the rows' variance in heads that were stopped early
-# Correlation of what classes share in their logits and in their texts: .6 to .8 on photos of heads without label smoothing.
+# Correlation of what classes share in their logits and in their texts: .6 to .8 on photos, but for heads with label smoothing.
 _LIKENESS = 0.6
 _MAX_LIKENESS = 4.0
 _LIKENESS_CLASSES = 600  # that it is sought on

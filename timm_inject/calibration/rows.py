@@ -26,6 +26,7 @@ __all__ = [
     "CALIBRATIONS",
     "CalibratedRows",
     "Rehearsed",
+    "best_logits",
     "calibrate_rows",
     "check_calibration",
     "check_rehearsable",
@@ -257,7 +258,7 @@ def check_calibration(calibration: object) -> None:
 
 
 def settle_calibration(calibration: str | float | None, mapper: Mapper) -> str | float | None:
-    """What is done where `calibration` was said: rows that "balanced" would ruin stay raw unless another is asked for."""
+    """What is done where `calibration` was said: with "balanced", rows of a mapper that an offset would ruin stay raw."""
     return None if calibration == "balanced" and not mapper.is_calibrated else calibration
 
 
@@ -306,8 +307,8 @@ def _set_stage(fitted: FittedMapper, calibration: str | float | None) -> _Stage:
 def _warn_of_shortfall(model: FeatureModel) -> None:
     if model.shortfall is not None:
         warnings.warn(
-            f"The offset of the new classes and every estimate are less sure than usual: pseudo-features of this head miss the "
-            f"{model.shortfall}, as its rows are unlike those of a trained classifier. Test with `evaluate` on photos.",
+            f"The offset of the new classes and every estimate are less sure than usual: stand-ins for images of this head miss "
+            f"their {model.shortfall}, as its rows are unlike those of a trained classifier. Test with `evaluate` on photos.",
             WeakClassWarning,
             stacklevel=4,
         )
@@ -318,7 +319,7 @@ def _hold_contest(stage: _Stage, fitted: FittedMapper, new_rows: Tensor) -> _Con
     new_weights = new_rows[:, : fitted.feature_dim] - stage.mean_weight
     new_biases = relative_biases(fitted.rows, new_rows, fitted.feature_dim)[len(fitted.rows) :]
     num_seen = len(stage.weights)
-    near = _best_new(stage.places * stage.model.scale, new_weights, new_biases)
+    near = best_logits(stage.places * stage.model.scale, new_weights, new_biases)
     near = near - stage.model.scale * (stage.places * stage.weights).sum(1)
     endangered = near.topk(min(_ENDANGERED, num_seen)).indices
     each = -(-_CONTEST_FEATURES // len(endangered))
@@ -336,7 +337,7 @@ def _hold_contest(stage: _Stage, fitted: FittedMapper, new_rows: Tensor) -> _Con
 
 def _margins(stage: _Stage, pseudo: PseudoFeatures, new_weights: Tensor, new_biases: Tensor) -> tuple[Tensor, Tensor]:
     """Margins of the real new classes before any offset, and whether the head was right: (num_features,) each."""
-    best_new = _best_new(pseudo.features, new_weights, new_biases)
+    best_new = best_logits(pseudo.features, new_weights, new_biases)
     logits = pseudo.features @ stage.weights.T
     if pseudo.level is not None:
         return -pseudo.level - best_new, logits.gather(1, pseudo.labels[:, None])[:, 0] >= -pseudo.level
@@ -344,8 +345,8 @@ def _margins(stage: _Stage, pseudo: PseudoFeatures, new_weights: Tensor, new_bia
     return best - best_new, seen_index == pseudo.labels
 
 
-def _best_new(features: Tensor, new_weights: Tensor, new_biases: Tensor) -> Tensor:
-    """The largest logit of a new class on each feature."""
+def best_logits(features: Tensor, new_weights: Tensor, new_biases: Tensor) -> Tensor:
+    """The largest logit of a new class on each feature: (num_features,)."""
     # In parts: with 100,000 new classes all logits at once would be a gigabyte.
     parts = zip(new_weights.split(_CHUNK), new_biases.split(_CHUNK), strict=True)
     return torch.stack([(features @ weights.T + biases).amax(1) for weights, biases in parts]).amax(0)

@@ -7,8 +7,10 @@ import contextlib
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
+from huggingface_hub import get_token
 
 from timm_inject.errors import ArgumentValueError, SaveError
 from timm_inject.text import Descriptions, LanguageModel, names_to_mapping, read_label_file, read_name_file, split_name
@@ -25,6 +27,8 @@ __all__ = [
 ]
 
 _KEY_VARIABLE = "OPENAI_API_KEY"
+# Spaces and endpoints are other people's.
+_HUB_HOST = ".huggingface.co"
 _LOCAL_PREFIX = "local-dir:"
 
 
@@ -96,27 +100,21 @@ def _descriptions(options: argparse.Namespace) -> Descriptions:
         return None if options.no_descriptions else "auto"
     if options.no_descriptions:
         raise ArgumentValueError("--no-descriptions and --describe-with exclude each other. Leave one out.")
-    from huggingface_hub import InferenceClient  # which takes its time, and few need it
-
     where = options.describe_with
-    is_address = where.startswith(("http:", "https:"))
-    try:
-        client = InferenceClient(base_url=where, api_key=_key_for(where)) if is_address else InferenceClient(provider=where)
-    except (TypeError, ValueError) as error:
-        raise ArgumentValueError(
-            f"--describe-with {where!r} is neither the address of a server nor a provider that huggingface_hub knows: {error}. "
-            "Write an address such as http://localhost:11434/v1, or a provider such as auto."
-        ) from error
-    written: Descriptions = LanguageModel(client, model=options.describe_model)
+    written: Descriptions = LanguageModel(where, options.describe_model, token=_token_for(where))
     return written
 
 
-def _key_for(address: str) -> str | None:
-    """The key to send; the user's token for the Hub (None) goes to the Hub's own servers alone."""
-    host = address.partition("//")[2].partition("/")[0].partition(":")[0]
-    if host.endswith((".huggingface.co", ".huggingface.cloud", ".hf.space")):
+def _token_for(where: str) -> str | None:
+    """The key to send to a server; the user's token for the Hub goes to the Hub's own servers alone. None for a provider."""
+    try:
+        address = urlsplit(where)
+    except ValueError as error:
+        raise ArgumentValueError(f"--describe-with {where!r} is no address: {error}. Write http://localhost:11434/v1.") from error
+    if not address.hostname:
         return None
-    return os.environ.get(_KEY_VARIABLE) or "none"
+    is_hub = address.scheme == "https" and address.hostname.endswith(_HUB_HOST)
+    return get_token() if is_hub else os.environ.get(_KEY_VARIABLE)
 
 
 def find_device(text: str | None) -> torch.device:

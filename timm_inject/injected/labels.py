@@ -44,10 +44,8 @@ def known_classes(model: nn.Module, record: InjectionRecord | None, num_classes:
     seen = classes_from_labels(labels[: record.num_seen], shown)
     if record.seen_labels:
         by_id = [class_from_label(own, shown.get(label)) for own, label in zip(record.seen_labels, labels, strict=False)]
-        readable = _readable_labels(by_id)
         # A label that somebody changed since counts as it stands.
-        pairs = zip(seen, by_id, readable, labels, strict=False)
-        seen = [own if label == expected else other for other, own, expected, label in pairs]
+        seen = [own if _shows(label, own) else other for other, own, label in zip(seen, by_id, labels, strict=False)]
     return [*seen, *injected_classes(model, record)]
 
 
@@ -85,11 +83,11 @@ def label_config(model: nn.Module, known: Sequence[ClassName], new: Sequence[Cla
         known: The classes that it has, in logit order.
         new: Those that it gets.
     """
+    before = label_list(model) or [entry.label or entry.name for entry in known]
     classes = [*known, *(replace(entry, label=None) for entry in new)]
-    labels = _readable_labels(classes)
+    labels = _readable_labels(classes, before)
     texts = [_words_of(entry) if entry.label is None or is_wnid(entry.label) else entry.label for entry in classes]
     shown = _descriptions_of(model)
-    before = label_list(model) or [entry.label or entry.name for entry in known]
     for position, label in zip(range(len(known)), before, strict=False):
         said = shown.get(label)
         if isinstance(said, str) and said.strip():
@@ -123,19 +121,25 @@ def _words_of(entry: ClassName) -> str:
     return ", ".join((entry.name, *entry.synonyms))
 
 
-def _readable_labels(classes: Sequence[ClassName]) -> list[str]:
-    """One unique label a class, with words instead of WordNet ids."""
-    has_id = [entry.label is not None and is_wnid(entry.label) for entry in classes]
-    words = [_words_of(entry) for entry in classes]
+def _shows(label: str, entry: ClassName) -> bool:
+    """Whether a label is the words of a class, with or without what tells it from others of the same words."""
+    words = _words_of(entry)
+    return label == words or (label.startswith(f"{words} (") and label.endswith(")"))
+
+
+def _readable_labels(classes: Sequence[ClassName], before: Sequence[str]) -> list[str]:
+    """One unique label a class, with words instead of WordNet ids; words that the config has already stay as they are."""
+    labels = [entry.label for entry in classes]
     places: dict[str, list[int]] = {}
-    for position, is_id in enumerate(has_id):
-        if is_id:
-            places.setdefault(words[position], []).append(position)
-    for positions in places.values():
-        if len(positions) > 1:
-            for position, hint in zip(positions, _hints([classes[each] for each in positions]), strict=True):
-                words[position] = f"{words[position]} ({hint})"
-    return label_names_for_config([replace(entry, label=words[i]) if has_id[i] else entry for i, entry in enumerate(classes)])
+    for position, entry in enumerate(classes):
+        if entry.label is not None and is_wnid(entry.label):
+            places.setdefault(_words_of(entry), []).append(position)
+    for words, positions in places.items():
+        hints = _hints([classes[each] for each in positions]) if len(positions) > 1 else [""]
+        for position, hint in zip(positions, hints, strict=True):
+            is_there = position < len(before) and _shows(before[position], classes[position])
+            labels[position] = before[position] if is_there else f"{words} ({hint})" if hint else words
+    return label_names_for_config([replace(entry, label=label) for entry, label in zip(classes, labels, strict=True)])
 
 
 def _hints(classes: Sequence[ClassName]) -> list[str]:
