@@ -16,7 +16,6 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import timm_inject
-from benchmarks.__main__ import _parser as benchmarks_parser
 from tests.helpers import needs_offline
 from timm_inject.cli.main import _parser
 from tools.docs_pages import (
@@ -196,16 +195,6 @@ def test_results_are_where_the_commands_write_them():
     for name, in_readme in written:
         assert page_text("docs/benchmarks.md").count(f"\n<!-- benchmark:{name} -->\n") == 1
         assert page_text("README.md").count(f"\n<!-- benchmark:{name}-summary -->\n") == bool(in_readme)
-
-
-def test_benchmark_lines_parse():
-    shell = "\n".join(block.text for page in PAGES for block in read_blocks(page) if block.language == "sh")
-    lines = re.findall(r"^python -m benchmarks ([^#\n]+)", shell, re.MULTILINE) + re.findall(
-        r"`python -m benchmarks ([^`…]+)`", ALL_TEXT
-    )
-    assert len(lines) > 4
-    for line in lines:
-        benchmarks_parser().parse_args(shlex.split(line))
 
 
 # --- the site --------------------------------------------------------------------------------------------------------
