@@ -13,7 +13,7 @@ from tests.helpers import NAMES, WordEncoder, make_model
 from timm_inject import evaluate, explain, inject, injection_record, remove, rename, save_for_hf
 from timm_inject.images import model_class_names
 from timm_inject.injected import known_classes, label_config
-from timm_inject.text import class_from_label
+from timm_inject.text import class_from_label, load_senses
 
 NEW = ["okapi", "electric scooter"]
 IDS = list(ImageNetInfo("imagenet-1k").label_names())
@@ -72,7 +72,7 @@ def test_transformers_shows_what_the_plain_model_shows(patched_imagenet, tmp_pat
     shown = [wrapper.config.id2label[index] for index in range(1002)]
     plain = list(WORDS)
     assert plain[CRANES[0]] == plain[CRANES[1]] == "crane"
-    plain[CRANES[0]], plain[CRANES[1]] = "crane (animal)", "crane (vehicle)"
+    plain[CRANES[0]], plain[CRANES[1]] = READABLE[2:4]
     assert shown == [*plain, *NEW]
     assert wrapper.config.label2id["tench, Tinca tinca"] == 0
     assert len(wrapper.config.label2id) == 1002
@@ -120,8 +120,7 @@ def some_model(**config) -> nn.Module:
 READABLE = [
     "tench, Tinca tinca",
     "stingray",
-    "crane (animal)",
-    "crane (vehicle)",
+    *(f"crane ({load_senses().by_wnid(wnid).top_kind})" for wnid in SOME[2:4]),
     "maillot",
     "maillot, tank suit",
     "cock",
@@ -141,6 +140,7 @@ def test_a_second_injection_finds_the_same_senses_and_settings(tmp_path):
     assert injection_record(once) == injection_record(twice)
     assert once.pretrained_cfg["label_names"] == [*READABLE, *NEW]
     assert once.pretrained_cfg["label_descriptions"] == twice.pretrained_cfg["label_descriptions"]
+    assert READABLE[2] == "crane (animal)" != READABLE[3]
     assert once.pretrained_cfg["label_descriptions"]["crane (animal)"] == "crane"
 
 
@@ -184,6 +184,17 @@ def test_a_label_that_somebody_changed_since_counts_as_it_stands():
     assert names[:3] == ["Schleie", "stingray", "crane"]
     add(model, ["coyote"])
     assert model.pretrained_cfg["label_names"] == [*changed, "coyote"]
+
+
+def test_another_release_may_tell_classes_apart_by_other_words():
+    model = add(some_model())
+    labels = [*READABLE, *NEW]
+    labels[2], labels[3] = "crane (n02012849)", "crane (lifting gear)"
+    model.pretrained_cfg = {**model.pretrained_cfg, "label_names": labels}
+    assert [entry.label for entry in model_class_names(model)[:10]] == SOME
+    add(model, ["coyote"])
+    assert model.pretrained_cfg["label_names"] == [*labels, "coyote"]
+    assert list(injection_record(model).seen_labels) == SOME
 
 
 def test_a_new_class_that_is_given_by_its_id_is_labelled_by_its_name(tmp_path):
