@@ -68,7 +68,7 @@ def on_meta(name: str) -> nn.Module:
         ),
         (lambda: make_model("sequencer2d_s", num_classes=0), "has no classifier (`num_classes=0`)"),
         (lambda: make_model(features_only=True), "(timm.models._features.FeatureListNet) has no get_classifier()"),
-        (lambda: Wrapper(make_model()), "It holds a timm model: pass `model.module`."),
+        (lambda: Wrapper(make_model()), "It wraps a model that does: pass `model.module`."),
         (lambda: nn.Linear(2, 2), "'Linear' (nn.Linear) has no get_classifier()"),
         (lambda: torch.jit.trace(make_model(), make_images()), "scripted or traced ResNet"),
         (lambda: with_fc(nn.Conv2d(128, 10, 3)), "of type nn.Conv2d; a plain nn.Linear or 1x1 nn.Conv2d"),
