@@ -400,7 +400,8 @@ class Client:
     """A process of its own with the real client, as HF_ENDPOINT is read when huggingface_hub is imported."""
 
     def __init__(self, hub: Hub, home: str, token: str | None = "hf_alice", cache: Path | None = None) -> None:
-        unset = {"HF_TOKEN", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HUGGING_FACE_HUB_TOKEN"}
+        # What the machine, or the page that other tests import, sets for itself.
+        unset = {"HF_TOKEN", "HF_HUB_OFFLINE", "HF_ENDPOINT", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN"}
         environment = {key: value for key, value in os.environ.items() if key not in unset}
         environment |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": home, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         environment |= {"TIMM_INJECT_CACHE": str(cache or f"{home}/timm_inject"), "OMP_NUM_THREADS": "1"}

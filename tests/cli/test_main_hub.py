@@ -52,18 +52,19 @@ def test_cache(capsys, small_model, own_cache, monkeypatch):
         "  embeddings        0 files       0.0 MB\n"
         "  mappers           0 files       0.0 MB\n"
         "  features          0 files       0.0 MB\n"
+        "  texts             0 files       0.0 MB\n"
     )
     inject(small_model, ["okapi"], encoder=WordEncoder(), mapper="ridge")
     code, out, _ = run_command(capsys, "cache", "--json")
     report = json.loads(out)
     assert (code, report["entries"], report["cleared"]) == (
         0,
-        {"embeddings": 0, "mappers": 2, "features": 1},
+        {"embeddings": 0, "mappers": 2, "features": 1, "texts": 0},
         False,
     )  # the mapper, and the kernel of the estimates
     assert report["directory"] == str(own_cache)
     assert "mappers           2 files" in run_command(capsys, "cache", "--clear")[1]
-    assert cache.inspect_cache().entries == {"embeddings": 0, "mappers": 0, "features": 0}
+    assert cache.inspect_cache().entries == {"embeddings": 0, "mappers": 0, "features": 0, "texts": 0}
     assert run_command(capsys, "cache", "--clear", "--quiet") == (0, "", "")
     monkeypatch.setenv(cache.CACHE_VARIABLE, "off")
     assert run_command(capsys, "cache") == (0, "The cache is switched off.\n", "")
